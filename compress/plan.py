@@ -1,0 +1,89 @@
+"""The plan: the complete, serialisable recipe of one compressed network.
+
+A plan is applied in one fixed order: operators → channels → fold → bits (see ``compress.apply``). It names things of
+the float network as the user sees them: blocks, channel groups and layers. What a plan does not mention keeps its
+original operator, all its channels, and stays float.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+Parameter = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorChoice:
+    """What stands in a block's place: a registered operator and its parameters."""
+
+    operator: str = "original"
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerBits:
+    """Width of a layer's weights and of the activations that it reads, in bits."""
+
+    weight_bits: int
+    activation_bits: int
+    quantizer: str = "uniform"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """How the numbers of a plan are represented; accuracy belongs to a plan because this is part of it.
+
+    ``activation_type`` is ``unsigned`` (asymmetric, zero point) or ``signed`` (symmetric) 8-bit. ``other_bits`` is the
+    width of activations that no quantized layer reads (the operands of a residual addition).
+    """
+
+    weight_granularity: str = "channel"
+    weight_range: str = "mse"
+    activation_type: str = "unsigned"
+    activation_range: str = "mse"
+    scale_format: str = "float32"
+    other_bits: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Operator per block, keep-ratio per channel group, bits per layer.
+
+    Layers inside a replaced block inherit nothing: the layers of the replacement are named ``<block>/<role>`` and
+    may have bits of their own under that name.
+    """
+
+    operators: Mapping[str, OperatorChoice] = field(default_factory=dict)
+    keep_ratios: Mapping[str, float] = field(default_factory=dict)
+    layers: Mapping[str, LayerBits] = field(default_factory=dict)
+    pruner: str = "l2"
+    repair: str = "channel_statistics"
+    numerics: Numerics = field(default_factory=Numerics)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; ``from_json`` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Plan":
+        """Rebuild a plan from ``to_json``'s data."""
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"plan schema_version must be {SCHEMA_VERSION}, got {data['schema_version']}")
+        return cls(
+            operators={name: OperatorChoice(**row) for name, row in data["operators"].items()},
+            keep_ratios=dict(data["keep_ratios"]),
+            layers={name: LayerBits(**row) for name, row in data["layers"].items()},
+            pruner=data["pruner"],
+            repair=data["repair"],
+            numerics=Numerics(**data["numerics"]),
+        )
+
+    def digest(self) -> str:
+        """Return the sha256 of the plan's canonical JSON: equal plans, equal digests."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""What a driver reports and the dispatcher commits. Plain data; imports neither torch nor ray.
+
+A driver numbers its events from 1. ``Driver.advance(acknowledged)`` returns those after ``acknowledged``, again and
+again until they are acknowledged, and a slot gets its next candidate only after its last trial's event is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+EVALUATION_SCHEMA_VERSION = 1
+
+
+class TrialStatus(StrEnum):
+    """How a trial stands or ended."""
+
+    RUNNING = "running"
+    DONE = "done"
+    INFEASIBLE = "infeasible"  # breaks an analytic limit on every device; its accuracy was never paid for
+    FAILED = "failed"
+
+
+class Origin(StrEnum):
+    """Where a candidate came from."""
+
+    BASELINE = "baseline"
+    SEARCH = "search"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCosts:
+    """What a candidate costs on one device, and by what share it breaks each limit there (0.1: a tenth above).
+
+    ``deployable`` is false, with the ``reason``, where the device's runtime cannot run the plan as it is.
+    """
+
+    latency_ms: float
+    energy_mj: float
+    model_bytes: int
+    peak_memory_bytes: int
+    violations: Mapping[str, float] = field(default_factory=dict)
+    deployable: bool = True
+    reason: str | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every limit holds on a device that can run the plan."""
+        return self.deployable and not self.violations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What was measured of a candidate. ``seconds`` parts: ``decode``, ``price``, ``apply``, ``forward``, ``sampler``."""
+
+    costs: Mapping[str, DeviceCosts]
+    packed_bytes: int
+    macs: int
+    bit_ops: int
+    accuracy: float | None = None
+    correct: int | None = None
+    images: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    schema_version: int = EVALUATION_SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; ``from_json`` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Evaluation":
+        """Rebuild an evaluation from ``to_json``'s data."""
+        if data["schema_version"] != EVALUATION_SCHEMA_VERSION:
+            raise ValueError(
+                f"evaluation schema_version must be {EVALUATION_SCHEMA_VERSION}, got {data['schema_version']}"
+            )
+        return cls(**{**data, "costs": {name: DeviceCosts(**row) for name, row in data["costs"].items()}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One candidate, its number, what was measured of it and how it ended.
+
+    ``candidate`` and ``plan`` are the JSON of ``search.space.Candidate`` and ``compress.plan.Plan``.
+    """
+
+    number: int
+    origin: Origin
+    label: str  # "uniform 8 bit" for a baseline, "" otherwise
+    candidate: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    status: TrialStatus
+    evaluation: Evaluation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChanged:
+    """The job entered another phase: preparing, searching, packaging."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The float network's own figures and the shape of the search, known before the first trial.
+
+    ``baseline`` is the float network as an ``Evaluation``; ``split`` counts images per split; ``variables`` is the
+    space, name to choices; ``ranges`` is the smallest, middle and largest reachable value of each limit per device.
+    """
+
+    baseline: Evaluation
+    split: Mapping[str, int]
+    variables: Mapping[str, tuple[Any, ...]]
+    ranges: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted:
+    """A candidate is in flight; its row says ``running``."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEnded:
+    """A trial has its final status."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the job is. ``seconds_left`` is an estimate, ``None`` before there is anything to go by."""
+
+    done: int
+    total: int | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointReady:
+    """A front trial was packed, reloaded from its file and measured again.
+
+    ``files`` are the artefacts by name (``packed.zip``, ``model.onnx``); ``verification`` says what was compared with
+    what; ``verified`` is false if anything disagreed, and then ``verification["failures"]`` says what.
+    """
+
+    number: int
+    files: Mapping[str, bytes]
+    verification: Mapping[str, Any]
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnded:
+    """The last event: ``status`` is ``done``, or ``failed`` with the ``reason``."""
+
+    status: str
+    reason: str | None = None
+
+
+Event = StatusChanged | Prepared | TrialStarted | TrialEnded | Progress | CheckpointReady | JobEnded

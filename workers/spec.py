@@ -1,0 +1,133 @@
+"""What a job asks for, as plain data: the API fills it, the driver runs it. Imports neither torch nor ray."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+COST_OBJECTIVES = ("latency_ms", "energy_mj", "model_bytes", "peak_memory_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Upper bounds; ``None`` is no bound. ``accuracy_drop`` is a fraction below the float network's accuracy."""
+
+    latency_ms: float | None = None
+    energy_mj: float | None = None
+    model_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    accuracy_drop: float | None = None
+
+    def over(self, general: "Limits") -> "Limits":
+        """Return these limits with the gaps filled from ``general``."""
+        return Limits(
+            **{
+                item.name: getattr(general, item.name) if getattr(self, item.name) is None else getattr(self, item.name)
+                for item in fields(Limits)
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTarget:
+    """A device profile by name, with the limits that hold on it (the job's own already filled in)."""
+
+    name: str
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceSpec:
+    """Which choices the search has."""
+
+    weight_bits: tuple[int, ...] = (2, 3, 4, 6, 8)
+    activation_bits: tuple[int, ...] = (4, 6, 8)
+    quantizers: tuple[str, ...] = ("uniform",)
+    pruners: tuple[str, ...] = ("l2",)
+    keep_ratios: tuple[float, ...] = (0.5, 0.625, 0.75, 0.875, 1.0)
+    operators: tuple[str, ...] = ("original", "skip", "low_rank")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepSpec:
+    """What a layer named by the user keeps: fixed weight bits (``None``: free), and whether its channels may be cut."""
+
+    weight_bits: int | None = None
+    prune: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When the search stops: whichever comes first. Baselines count as trials."""
+
+    trials: int | None = 200
+    minutes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSpec:
+    """Shares of the data; what is left of 1 after calibration and search is the test split."""
+
+    calibration: float = 0.2
+    search: float = 0.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """One job. ``objectives[0]`` is always the accuracy; the first cost objective decides what is best."""
+
+    name: str
+    devices: tuple[DeviceTarget, ...]
+    objectives: tuple[str, ...] = ("accuracy", "latency_ms", "model_bytes")
+    space: SpaceSpec = field(default_factory=SpaceSpec)
+    keep: Mapping[str, KeepSpec] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    split: SplitSpec = field(default_factory=SplitSpec)
+    strategy: str = "nsga2"
+    seed: int = 0
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; ``from_json`` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "JobSpec":
+        """Rebuild a job from ``to_json``'s data."""
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"job schema_version must be {SCHEMA_VERSION}, got {data['schema_version']}")
+        return cls(
+            name=data["name"],
+            devices=tuple(DeviceTarget(name=row["name"], limits=Limits(**row["limits"])) for row in data["devices"]),
+            objectives=tuple(data["objectives"]),
+            space=SpaceSpec(**{key: tuple(value) for key, value in data["space"].items()}),
+            keep={name: KeepSpec(**row) for name, row in data["keep"].items()},
+            budget=Budget(**data["budget"]),
+            split=SplitSpec(**data["split"]),
+            strategy=data["strategy"],
+            seed=data["seed"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What turns stored pixels into the network's input: ``(pixel * scale - mean) / std`` per channel.
+
+    Applies to integer arrays. Float arrays are taken to be in the network's own layout and pass unchanged. ``layout`` is
+    that of the stored arrays, ``NHWC`` or ``NCHW``.
+    """
+
+    layout: str = "NHWC"
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; ``from_json`` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Preprocessing":
+        """Rebuild from ``to_json``'s data."""
+        return cls(layout=data["layout"], scale=data["scale"], mean=tuple(data["mean"]), std=tuple(data["std"]))
