@@ -1,0 +1,1 @@
+"""Small real networks and data, and scripts that a user would copy."""
