@@ -1,34 +1,62 @@
-# Everything runs in .venv, which is made on first use. TORCH picks the CPU build by default.
+# Everything runs in .venv, which is made on first use and again when pyproject.toml changes.
 PYTHON ?= python3
+PORT ?= 8321
+DATA ?= data
+# On Linux the default index serves PyTorch with CUDA, several gigabytes. For the CPU build alone:
+#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 8321
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+BENCHMARKS := overhead
 
-.PHONY: demo test check serve bench install
+.PHONY: help install demo serve test check format bench clean
+
+help:
+	@echo 'make demo    install, then compress the example network on two devices and show the result'
+	@echo 'make serve   the service and its pages on http://127.0.0.1:$(PORT)'
+	@echo 'make test    every test (servers, Ray and a browser among them)'
+	@echo 'make check   format, lint, types, import contracts, fast tests'
+	@echo 'make format  put the code into its format'
+	@echo 'make bench   the figures of the README; DATA=folder with the data sets'
+
 install: $(VENV)/.installed
 
+# One line says what is going on, one how long it took; pip speaks up only when something is wrong.
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}")'
+	@echo 'Installing $(TORCH) and what else pyproject.toml names into $(VENV) (once; two to five minutes) ...'
+	@$(PYTHON) -m venv $(VENV)
+	@start=$$(date +%s) \
+	  && $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)' \
+	  && $(PIP) install --quiet --editable '.[dev]' \
+	  && echo "Installed in $$(($$(date +%s) - start)) s."
+	@touch $@
 
 demo: install
-	$(BIN)/tightfit demo
+	@$(BIN)/tightfit demo
+
+serve: install
+	@$(BIN)/tightfit serve --port $(PORT)
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/python -m pytest
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow"
 
-serve: install
-	$(BIN)/tightfit serve --port $(PORT)
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 bench: install
-	$(BIN)/python -m benchmarks.overhead
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --data $(DATA) || exit 1; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
