@@ -82,7 +82,8 @@ class Evaluation:
 class Trial:
     """One candidate, its number, what was measured of it and how it ended.
 
-    ``candidate`` and ``plan`` are the JSON of ``search.space.Candidate`` and ``compress.plan.Plan``.
+    ``candidate`` and ``plan`` are the JSON of ``search.space.Candidate`` and ``compress.plan.Plan``. ``sampler`` is
+    what the strategy must be told again with the result when a search is resumed; ``None`` where it did not propose.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Trial:
     plan: Mapping[str, Any]
     status: TrialStatus
     evaluation: Evaluation | None = None
+    sampler: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

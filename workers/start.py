@@ -1,0 +1,34 @@
+"""What a driver is started with. Plain data: the dispatcher fills it from rows and artefacts without torch or Ray."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workers.events import Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverStart:
+    """One job, and what earlier runs of it have found.
+
+    Attributes:
+        spec: ``workers.spec.JobSpec`` as JSON.
+        preprocessing: ``workers.spec.Preprocessing`` as JSON; how integer arrays become the network's input.
+        graph: ``compress.network.graph.Graph`` as JSON.
+        weights: The network's tensors, as the bytes of a safetensors file.
+        dataset: ``x`` and ``y``, as the bytes of a safetensors file.
+        profiles: Device profiles as JSON, by name; at least those of the job's devices.
+        trials: The trials that are stored, by number. Those that are ``running`` are evaluated again.
+        packaged: Numbers of the trials whose checkpoints are stored already.
+        spent_s: Seconds that earlier runs took, for a budget in minutes.
+    """
+
+    spec: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    graph: Mapping[str, Any]
+    weights: bytes
+    dataset: bytes
+    profiles: Mapping[str, Mapping[str, Any]]
+    trials: tuple[Trial, ...] = ()
+    packaged: frozenset[int] = frozenset()
+    spent_s: float = 0.0
