@@ -1,0 +1,115 @@
+"""The interface of a cost-model family, and the registry of families.
+
+A family is one class: a pydantic model of the numbers that a profile must give it, and a pure function from one kernel
+to its price. What belongs to every device alike (storage formats, peak memory, energy from traffic and power,
+reports) is done once in ``estimate``, so that a family says only how long a kernel takes and what it moves.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+
+from hwmodels.errors import UnknownNameError
+from hwmodels.quantity import Part
+from hwmodels.workload import Kernel
+
+if TYPE_CHECKING:
+    from hwmodels.profile import Profile
+
+ENTRY_POINT_GROUP = "tightfit.cost_models"
+
+
+class Demand(NamedTuple):
+    """What a kernel asks of a device, after storage formats were applied. One image."""
+
+    weight_bytes: int  # weights, biases and scales as stored on this device
+    input_bytes: int
+    output_bytes: int
+    input_elements: int
+    output_elements: int
+    weight_bits: int  # width of a weight as stored; the kernel's own width is in the kernel
+    float_bits: int  # width at which the runtime runs float arithmetic; 0 where it has none
+
+
+class KernelPrice(NamedTuple):
+    """Time of one kernel and what energy is reckoned from."""
+
+    latency_us: float
+    bound: str  # what the time is spent on: "compute", "memory", "launch", …
+    roof_us: float  # time at full peak rate or bandwidth: utilisation = roof / latency
+    mac_pj: float  # energy of all MACs of the kernel
+    dram_bits: float
+    sram_bits: float
+
+
+class CostModel(ABC):
+    """Prices kernels on one device.
+
+    Subclasses register with ``@COST_MODELS.register("name")`` or through the entry-point group
+    ``tightfit.cost_models``. Prices of the analytic families never fall when channels, pixels or bits grow.
+    """
+
+    Parameters: ClassVar[type[Part]]
+    analytic: ClassVar[bool] = True  # False: fitted, may break monotonicity and reports where
+
+    def __init__(self, profile: "Profile") -> None:
+        self.profile = profile
+
+    @abstractmethod
+    def price(self, kernel: Kernel, demand: Demand) -> KernelPrice:
+        """Return the price of one kernel. Time is that of a warm run, batch of one."""
+
+    def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
+        """Return the time of a network that belongs to no single kernel."""
+        return 0.0
+
+    def refusal(self, kernel: Kernel) -> str | None:
+        """Return why the device cannot run a kernel at all, beyond what its storage formats say."""
+        return None
+
+
+Family = TypeVar("Family", bound=type[CostModel])
+
+
+class CostModelRegistry:
+    """Families by name; those of installed plug-ins are loaded when a name is first asked for."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, type[CostModel]] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[Family], Family]:
+        """Return a class decorator; a repeated name is an error."""
+
+        def decorate(family: Family) -> Family:
+            if name in self._families:
+                raise ValueError(f"cost model {name!r} is registered twice")
+            self._families[name] = family
+            return family
+
+        return decorate
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all families, sorted."""
+        self._load()
+        return tuple(sorted(self._families))
+
+    def get(self, name: str) -> type[CostModel]:
+        """Return a family; ``UnknownNameError`` lists the known ones."""
+        self._load()
+        if name not in self._families:
+            raise UnknownNameError("family", f"unknown cost-model family; known: {', '.join(self.names())}", name)
+        return self._families[name]
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        from hwmodels import families  # noqa: F401  # registers ours; they import this module
+
+        for point in entry_points(group=ENTRY_POINT_GROUP):
+            self._families.setdefault(point.name, point.load())
+
+
+COST_MODELS = CostModelRegistry()

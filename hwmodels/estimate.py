@@ -1,0 +1,214 @@
+"""What a network costs on a device: latency, energy, size, memory, and whether it can run there."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from hwmodels.cost_model import COST_MODELS, Demand
+from hwmodels.energy import EnergyModel
+from hwmodels.memory import KIB, peak_memory_bytes
+from hwmodels.profile import FIGURES, Profile
+from hwmodels.quantity import value_of
+from hwmodels.workload import Arithmetic, Kernel, Workload
+
+SCHEMA_VERSION = 1
+BIAS_BYTES = 4  # int32, or float32
+SCALE_BYTES = 4  # float32, one per output channel of an integer kernel
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCost:
+    """One row of a report."""
+
+    name: str
+    kind: str
+    latency_ms: float
+    energy_mj: float
+    weight_bytes: int
+    macs: int
+    bound: str
+    weight_bits: int
+    stored_bits: int
+    activation_bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostReport:
+    """Price of a network on one device, batch of one.
+
+    ``latency_ms`` is the sum over ``kernels`` plus ``overhead_ms``, which belongs to no kernel; ``energy_mj`` likewise.
+    ``model_bytes`` counts weights, biases and scales in formats that the device's runtime can store: a width that it
+    cannot is rounded up. ``peak_memory_bytes`` is activations, scratch and runtime RAM, without weights.
+    ``deployable`` is false where the device cannot run the network at all or its own flash or RAM is too small;
+    ``reason`` says which. The figures are given all the same. ``expected_error`` says per figure what validation found.
+    """
+
+    device: str
+    latency_ms: float
+    energy_mj: float
+    model_bytes: int
+    peak_memory_bytes: int
+    overhead_ms: float
+    macs: int
+    kernels: tuple[KernelCost, ...]
+    expected_error: str
+    expected_errors: Mapping[str, str]
+    deployable: bool
+    reason: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+def estimate(workload: Workload, profile: Profile) -> CostReport:
+    """Return what a workload costs on a device."""
+    return pricer(profile).report(workload)
+
+
+@lru_cache(maxsize=256)
+def pricer(profile: Profile) -> "Pricer":
+    """Return the profile's pricer, built once."""
+    return Pricer(profile)
+
+
+class Pricer:
+    """A profile made ready to price many workloads."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.model = COST_MODELS.get(profile.family)(profile)
+        self._energy = EnergyModel(profile.energy)
+        formats = profile.formats
+        self.float_bits = formats.float_bits or 0
+        self._stored_weight = {bits: _stored(bits, formats.weight_bits, formats.float_bits) for bits in range(1, 65)}
+        self._stored_value = {bits: _stored(bits, formats.activation_bits, formats.float_bits) for bits in range(1, 65)}
+        self._errors: dict[str, str] = {figure: profile.expected_error(figure) for figure in FIGURES}
+        self._errors["model_bytes"] = "exact for weights, biases and scales"
+
+    def tensors(self, workload: Workload) -> tuple[dict[str, int], dict[str, int]]:
+        """Return elements and stored bytes of every activation tensor."""
+        stored = self._stored_value
+        elements = {name: prod(info.shape) for name, info in workload.tensors.items()}
+        return elements, {
+            name: (elements[name] * stored[info.bits] + 7) // 8 for name, info in workload.tensors.items()
+        }
+
+    def weight_bytes(self, kernel: Kernel) -> int:
+        """Return the bytes of a kernel's weights, biases and scales as this device stores them."""
+        if not kernel.weights:
+            return 0
+        stored = (kernel.weights * self._stored_weight[kernel.weight_bits] + 7) // 8 + kernel.biases * BIAS_BYTES
+        return stored if kernel.arithmetic is Arithmetic.FLOAT else stored + kernel.out_channels * SCALE_BYTES
+
+    def demand(self, kernel: Kernel, elements: Mapping[str, int], sizes: Mapping[str, int]) -> Demand:
+        """Return what a kernel asks of this device."""
+        inputs, outputs = kernel.inputs, kernel.outputs
+        return Demand(
+            self.weight_bytes(kernel),
+            sum([sizes[name] for name in inputs]),
+            sum([sizes[name] for name in outputs]),
+            sum([elements[name] for name in inputs]),
+            sum([elements[name] for name in outputs]),
+            self._stored_weight[kernel.weight_bits],
+            self.float_bits,
+        )
+
+    def report(self, workload: Workload) -> CostReport:
+        """Return the full report of a workload."""
+        elements, sizes = self.tensors(workload)
+        kernels = workload.kernels
+        demands = [self.demand(kernel, elements, sizes) for kernel in kernels]
+        rows = [self._row(kernel, demand) for kernel, demand in zip(kernels, demands, strict=True)]
+        overhead_us = self.model.overhead_us(kernels, demands)
+        overhead_mj = self._energy.kernel_mj(
+            mac_pj=0.0, sram_bits=0.0, dram_bits=0.0, latency_us=overhead_us, roof_us=0.0
+        )
+        model_bytes = sum([demand.weight_bytes for demand in demands])
+        peak = peak_memory_bytes(workload, self.profile.memory, tensor_bytes=sizes)
+        reason = self.refusal(workload, model_bytes=model_bytes, peak_memory_bytes=peak)
+        return CostReport(
+            device=self.profile.name,
+            latency_ms=sum([row.latency_ms for row in rows]) + overhead_us / 1e3,
+            energy_mj=sum([row.energy_mj for row in rows]) + overhead_mj,
+            model_bytes=model_bytes,
+            peak_memory_bytes=peak,
+            overhead_ms=overhead_us / 1e3,
+            macs=sum([kernel.macs for kernel in kernels]),
+            kernels=tuple(rows),
+            expected_error=self._errors["latency_ms"],
+            expected_errors=self._errors,
+            deployable=reason is None,
+            reason=reason,
+        )
+
+    def kernel_mj(self, kernel: Kernel, demand: Demand) -> tuple[float, float]:
+        """Return latency in µs and energy in mJ of one kernel."""
+        latency_us, _, roof_us, mac_pj, dram_bits, sram_bits = self.model.price(kernel, demand)
+        return latency_us, self._energy.kernel_mj(
+            mac_pj=mac_pj, sram_bits=sram_bits, dram_bits=dram_bits, latency_us=latency_us, roof_us=roof_us
+        )
+
+    def refusal(self, workload: Workload, *, model_bytes: int, peak_memory_bytes: int) -> str | None:
+        """Return why this device cannot run a workload, or ``None``.
+
+        Only kernels with MACs are asked for their format: runtimes convert at the borders, and element-wise work runs
+        on any core. Capacities are the device's own; the user's limits are not looked at here.
+        """
+        for kernel in workload.kernels:
+            if kernel.macs:
+                reason = self._format_refusal(kernel) or self.model.refusal(kernel)
+                if reason:
+                    return f"{kernel.name}: {reason}"
+        memory = self.profile.memory
+        flash, ram = value_of(memory.flash_kib) * KIB, value_of(memory.ram_kib) * KIB
+        stored = model_bytes + int(value_of(memory.code_kib) * KIB)
+        if flash and stored > flash:
+            return f"weights and code take {stored} bytes, flash has {int(flash)}"
+        resident = peak_memory_bytes if flash else peak_memory_bytes + model_bytes
+        if ram and resident > ram:
+            return f"activations and runtime take {resident} bytes, RAM has {int(ram)}"
+        return None
+
+    def _format_refusal(self, kernel: Kernel) -> str | None:
+        formats = self.profile.formats
+        if kernel.arithmetic is Arithmetic.FLOAT:
+            return None if self.float_bits else "is float, and this device runs integers only"
+        widest = formats.weight_bits[-1]
+        if kernel.weights and kernel.weight_bits > widest:
+            return f"weights of {kernel.weight_bits} bits, the runtime stores at most {widest}"
+        widest = formats.activation_bits[-1]
+        if kernel.activation_bits > widest:
+            return f"activations of {kernel.activation_bits} bits, the runtime stores at most {widest}"
+        return None
+
+    def _row(self, kernel: Kernel, demand: Demand) -> KernelCost:
+        price = self.model.price(kernel, demand)
+        energy_mj = self._energy.kernel_mj(
+            mac_pj=price.mac_pj,
+            sram_bits=price.sram_bits,
+            dram_bits=price.dram_bits,
+            latency_us=price.latency_us,
+            roof_us=price.roof_us,
+        )
+        return KernelCost(
+            kernel.name,
+            kernel.kind.value,
+            price.latency_us / 1e3,
+            energy_mj,
+            demand.weight_bytes,
+            kernel.macs,
+            price.bound,
+            kernel.weight_bits,
+            demand.weight_bits,
+            kernel.activation_bits,
+        )
+
+
+def _stored(bits: int, widths: tuple[int, ...], float_bits: int | None) -> int:
+    """Return the width in which a value of ``bits`` is stored; one that is wider than all keeps its own."""
+    if bits == 32 and float_bits is not None:
+        return float_bits
+    return next((width for width in widths if width >= bits), bits)

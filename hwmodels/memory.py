@@ -1,0 +1,74 @@
+"""Peak memory of activations: which tensors live at the same time, under the rules of a runtime."""
+
+from collections.abc import Mapping
+from math import ceil
+
+from hwmodels.profile import Memory
+from hwmodels.quantity import value_of
+from hwmodels.workload import Kernel, KernelKind, Workload
+
+KIB = 1024
+
+
+def last_uses(workload: Workload) -> dict[str, int]:
+    """Return the index of the last kernel that reads each tensor; outputs of the network outlive all."""
+    last = {name: -1 for name in workload.inputs}
+    for index, kernel in enumerate(workload.kernels):
+        for name in kernel.outputs:
+            last[name] = index
+        for name in kernel.inputs:
+            last[name] = index
+    end = len(workload.kernels)
+    for name in workload.outputs:
+        last[name] = end
+    return last
+
+
+def peak_memory_bytes(workload: Workload, memory: Memory, *, tensor_bytes: Mapping[str, int]) -> int:
+    """Return the most RAM that activations, scratch and the runtime take at any step, in bytes.
+
+    ``tensor_bytes`` are sizes as the device stores them. Fragmentation is left out, so that the result may be slightly
+    too small; kernels run in the given order, so that it may be too large for a branched network that a runtime
+    reorders. Weights are not counted: they stay in flash, or are part of ``model_bytes``.
+    """
+    last = last_uses(workload)
+    live = sum(tensor_bytes[name] for name in set(workload.inputs))
+    peak = live
+    factor = value_of(memory.scratch_factor, 1.0)
+    columns = value_of(memory.im2col_columns)
+    for index, kernel in enumerate(workload.kernels):
+        outputs = sum(tensor_bytes[name] for name in kernel.outputs)
+        dying = [name for name in set(kernel.inputs) if last[name] == index]
+        freed = sum(tensor_bytes[name] for name in dying)
+        step = live + outputs - _overlap(kernel, workload, memory, freed=freed, outputs=outputs, dying=len(dying))
+        if columns and kernel.kind in _IM2COL:
+            step += ceil(2 * columns * kernel.kernel[0] * kernel.kernel[1] * kernel.in_channels / kernel.groups)
+        peak = max(peak, step)
+        unread = sum(tensor_bytes[name] for name in kernel.outputs if last[name] == index)
+        live += outputs - freed - unread
+    return ceil(peak * factor + value_of(memory.runtime_ram_kib) * KIB)
+
+
+_IM2COL = (KernelKind.CONV, KernelKind.POINTWISE, KernelKind.DEPTHWISE)
+_IN_PLACE = (KernelKind.ELEMENTWISE, KernelKind.NORMALISATION, KernelKind.DATA_MOVEMENT)
+
+
+def _overlap(kernel: Kernel, workload: Workload, memory: Memory, *, freed: int, outputs: int, dying: int) -> int:
+    """Return how many bytes of the output may lie where a dying input lay."""
+    shared = min(freed, outputs)
+    if not shared:
+        return 0
+    if kernel.kind in _IN_PLACE and (kernel.op not in _COPIES) and dying == 1:
+        return shared if outputs <= freed else 0
+    if memory.rule == "overlapping":
+        # A window of input rows must stay readable while the output is written over the rest.
+        shape = workload.tensors[kernel.inputs[0]].shape
+        rows = shape[-2] if len(shape) >= 3 else 1
+        window = freed * min(1.0, value_of(memory.overlap_rows) / max(rows, 1))
+        return max(0, shared - ceil(window))
+    if memory.rule == "in_place_depthwise" and kernel.kind is KernelKind.DEPTHWISE and outputs <= freed:
+        return outputs - ceil(outputs / max(kernel.out_channels, 1))
+    return 0
+
+
+_COPIES = ("concat", "pad", "resize", "slice", "transpose", "gather", "split")

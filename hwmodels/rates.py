@@ -1,0 +1,138 @@
+"""Multiply-accumulate rates of a processor by arithmetic, width and class of kernel."""
+
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, model_validator
+
+from hwmodels.energy import EnergyModel
+from hwmodels.quantity import Part, Positive, Quantity, value_of
+from hwmodels.workload import Arithmetic, Kernel, KernelKind
+
+Bits = Annotated[int, Field(ge=1, le=64)]
+
+
+class Efficiency(Part):
+    """Share of the peak rate that a class of kernels reaches.
+
+    ``winograd`` is for dense 3×3 convolutions of stride 1 and may exceed 1 where the runtime saves multiplications
+    (at most 2.25 for F(2×2, 3×3), 4 for F(4×4, 3×3)); without it they count as ``conv``.
+    """
+
+    conv: Positive
+    winograd: Positive | None = None
+    pointwise: Positive
+    depthwise: Positive
+    grouped: Positive | None = None
+    linear: Positive
+    matmul: Positive | None = None
+
+
+class Rate(Part):
+    """Peak rate for operands of at most these widths: per cycle and core, or of the whole device."""
+
+    arithmetic: Arithmetic
+    weight_bits: Bits
+    activation_bits: Bits
+    macs_per_cycle_core: Positive | None = None
+    gmac_per_s: Positive | None = None
+    lanes: Positive | None = None  # output channels are rounded up to a multiple
+    efficiency: Efficiency | None = None  # where it differs from the model's own
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> "Rate":
+        if (self.macs_per_cycle_core is None) == (self.gmac_per_s is None):
+            raise ValueError("give either macs_per_cycle_core or gmac_per_s")
+        return self
+
+
+class Option(NamedTuple):
+    """One way in which the hardware can run a kernel."""
+
+    us_per_mac: float
+    peak_us_per_mac: float
+    lanes: int
+    mac_pj: float
+
+
+def efficiency_class(kernel: Kernel) -> str:
+    """Return the field of ``Efficiency`` that a kernel counts under."""
+    kind = kernel.kind
+    if kind is KernelKind.CONV:
+        if kernel.groups > 1:
+            return "grouped"
+        return "winograd" if kernel.kernel == (3, 3) and kernel.stride == (1, 1) else "conv"
+    return str(kind.value) if kind in _NAMED else "conv"
+
+
+_NAMED = (KernelKind.POINTWISE, KernelKind.DEPTHWISE, KernelKind.LINEAR, KernelKind.MATMUL)
+_FALLBACK = {"winograd": "conv", "grouped": "depthwise", "matmul": "linear"}
+
+
+def class_efficiency(efficiency: Efficiency, name: str) -> float:
+    """Return the efficiency of a class, or of the class that stands in for it."""
+    quantity: Quantity | None = getattr(efficiency, name)
+    return quantity.value if quantity is not None else class_efficiency(efficiency, _FALLBACK[name])
+
+
+class RateTable:
+    """Which rates may run a kernel. Resolved once per combination of arithmetic, widths and class.
+
+    A rate fits if its widths are at least the kernel's; integer, binary, shift and add arithmetic may also run on a
+    wider integer unit or in float, as runtimes do by unpacking. Hence narrow bits are never slower and save time only
+    where a narrower rate exists.
+    """
+
+    def __init__(
+        self,
+        rates: Sequence[Rate],
+        *,
+        efficiency: Efficiency,
+        cycles_per_us: float,
+        effective_cores: float,
+        energy: EnergyModel,
+    ) -> None:
+        self._rates = rates
+        self._efficiency = efficiency
+        self._cycles_per_us = cycles_per_us
+        self._cores = effective_cores
+        self._energy = energy
+        self._resolved: dict[tuple[Arithmetic, int, int, int, str], tuple[Option, ...]] = {}
+
+    def options(self, kernel: Kernel, float_bits: int) -> tuple[Option, ...]:
+        """Return the rates that fit; empty where the device has none."""
+        key = (kernel.arithmetic, kernel.weight_bits, kernel.activation_bits, float_bits, efficiency_class(kernel))
+        found = self._resolved.get(key)
+        if found is None:
+            found = self._resolved[key] = tuple(self._option(rate, key) for rate in self._rates if _fits(rate, key))
+        return found
+
+    def _option(self, rate: Rate, key: tuple[Arithmetic, int, int, int, str]) -> Option:
+        if rate.gmac_per_s is not None:
+            peak = rate.gmac_per_s.value * 1e3  # MACs per µs
+        else:
+            peak = value_of(rate.macs_per_cycle_core) * self._cycles_per_us * self._cores
+        reached = peak * class_efficiency(rate.efficiency or self._efficiency, key[-1])
+        picojoule = self._energy.mac_pj(rate.arithmetic, rate.weight_bits, rate.activation_bits)
+        return Option(1 / reached, 1 / peak, int(value_of(rate.lanes, 1)), picojoule)
+
+
+def _fits(rate: Rate, key: tuple[Arithmetic, int, int, int, str]) -> bool:
+    arithmetic, weight_bits, activation_bits, float_bits, _ = key
+    if rate.arithmetic is Arithmetic.FLOAT:
+        return float_bits > 0 and max(rate.weight_bits, rate.activation_bits) >= float_bits
+    if arithmetic in (Arithmetic.FLOAT, Arithmetic.WINOGRAD):
+        return False
+    wide_enough = rate.weight_bits >= weight_bits and rate.activation_bits >= activation_bits
+    return wide_enough and rate.arithmetic in (arithmetic, Arithmetic.INTEGER)
+
+
+def padded_macs(kernel: Kernel, lanes: int) -> float:
+    """Return the MACs that a vector unit spends: output channels of a group fill whole vectors."""
+    if lanes <= 1 or not kernel.out_channels:
+        return kernel.macs
+    # A depthwise kernel puts neighbouring channels side by side; other groups are run one after the other.
+    channels = kernel.out_channels
+    if kernel.groups > 1 and kernel.kind is not KernelKind.DEPTHWISE:
+        channels = max(channels // kernel.groups, 1)
+    return kernel.macs * (-(-channels // lanes) * lanes / channels)
