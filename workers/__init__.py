@@ -1,0 +1,1 @@
+"""Where the work runs: joins search, compression and prices, and spreads them over Ray."""

@@ -51,7 +51,10 @@ class DeviceCosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What was measured of a candidate. ``seconds`` parts: ``decode``, ``price``, ``apply``, ``forward``, ``sampler``."""
+    """What was measured of a candidate.
+
+    ``seconds`` are by part: ``sampler``, ``repair``, ``price``, ``dispatch``, ``apply``, ``forward``, ``tell``.
+    """
 
     costs: Mapping[str, DeviceCosts]
     packed_bytes: int
@@ -109,12 +112,14 @@ class Prepared:
 
     ``baseline`` is the float network as an ``Evaluation``; ``split`` counts images per split; ``variables`` is the
     space, name to choices; ``ranges`` is the smallest, middle and largest reachable value of each limit per device.
+    ``resolvable_drop`` is the least drop of accuracy that the search split can tell from chance.
     """
 
     baseline: Evaluation
     split: Mapping[str, int]
     variables: Mapping[str, tuple[Any, ...]]
     ranges: Mapping[str, Mapping[str, Mapping[str, float]]]
+    resolvable_drop: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,8 +114,8 @@ class JobSpec:
 class Preprocessing:
     """What turns stored pixels into the network's input: ``(pixel * scale - mean) / std`` per channel.
 
-    Applies to integer arrays. Float arrays are taken to be in the network's own layout and pass unchanged. ``layout`` is
-    that of the stored arrays, ``NHWC`` or ``NCHW``.
+    Applies to integer arrays. Float arrays are taken to be in the network's own layout and pass unchanged. ``layout``
+    is that of the stored arrays, ``NHWC`` or ``NCHW``.
     """
 
     layout: str = "NHWC"
