@@ -1,0 +1,1 @@
+"""How people reach it: REST, pages, command line, Python client, persistence."""

@@ -1,0 +1,1 @@
+"""What is kept in the database, and the only queries there are."""

@@ -1,0 +1,58 @@
+"""What an operator sets. Built once, by ``main``, and passed down; nothing below reads the environment."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+class Settings(BaseSettings):
+    """Read from the environment under the names below; the defaults need nothing installed or started."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    home: Path = Field(default=Path("~/.tightfit"), validation_alias="TIGHTFIT_HOME")
+    """Where the embedded database, artefacts and temporary files live."""
+    database_url: str = Field(default="", validation_alias="DATABASE_URL")
+    """SQLAlchemy URL; SQLite under ``home`` if empty."""
+    artifacts_url: str = Field(default="", validation_alias="TIGHTFIT_ARTIFACTS")
+    """fsspec URL of the artefact store; a folder under ``home`` if empty."""
+    ray_address: str = Field(default="", validation_alias="RAY_ADDRESS")
+    """Ray cluster to join; a local one is started if empty."""
+    host: str = Field(default="127.0.0.1", validation_alias="TIGHTFIT_HOST")
+    port: int = Field(default=8321, ge=0, le=65535, validation_alias="TIGHTFIT_PORT")
+
+    max_upload_bytes: PositiveInt = Field(default=1 * GIB, validation_alias="TIGHTFIT_MAX_UPLOAD_BYTES")
+    max_body_bytes: PositiveInt = Field(default=4 * MIB, validation_alias="TIGHTFIT_MAX_BODY_BYTES")
+    """Longest JSON body (uploads have their own limit)."""
+    ingest_seconds: PositiveFloat = Field(default=120.0, validation_alias="TIGHTFIT_INGEST_SECONDS")
+    """Longest time that one upload may be parsed, by the clock and by the processor."""
+    ingest_memory_bytes: PositiveInt = Field(default=4 * GIB, validation_alias="TIGHTFIT_INGEST_MEMORY_BYTES")
+    """Memory that parsing one upload may take beyond what the preloaded process already holds."""
+    ingest_concurrency: PositiveInt = Field(default=2, validation_alias="TIGHTFIT_INGEST_CONCURRENCY")
+
+    concurrent_jobs: PositiveInt = Field(default=2, validation_alias="TIGHTFIT_CONCURRENT_JOBS")
+    """Jobs that one dispatcher searches at the same time."""
+    lease_seconds: PositiveFloat = Field(default=10.0, validation_alias="TIGHTFIT_LEASE_SECONDS")
+    max_attempts: PositiveInt = Field(default=8, validation_alias="TIGHTFIT_MAX_ATTEMPTS")
+    """Times in a row that a job may be started without ending a trial before it is given up."""
+
+    @model_validator(mode="after")
+    def _fill_from_home(self) -> Self:
+        home = self.home.expanduser().absolute()
+        values = {
+            "home": home,
+            "database_url": self.database_url or f"sqlite:///{home / 'tightfit.db'}",
+            "artifacts_url": self.artifacts_url or (home / "artifacts").as_uri(),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # frozen for everybody else
+        return self
+
+    @property
+    def temporary(self) -> Path:
+        """Folder for uploads and replies in flight; emptied when the service starts."""
+        return self.home / "tmp"

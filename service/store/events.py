@@ -1,0 +1,45 @@
+"""What happened to a job, in order; streams replay it from any point."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from service.store.records import EventRecord
+from service.store.rows import moment, record
+from service.store.tables import events, jobs
+
+
+class Events:
+    """The events of all jobs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def append(self, job_id: str, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Add events of these kinds and data to a job. The job's row counts them, and is locked by that."""
+        if not entries:
+            return
+        statement = (
+            update(jobs)
+            .where(jobs.c.id == job_id)
+            .values(last_event=jobs.c.last_event + len(entries))
+            .returning(jobs.c.last_event)
+        )
+        first = self._connection.execute(statement).scalar_one() - len(entries) + 1
+        now = moment()
+        rows = [
+            {"job_id": job_id, "sequence": first + offset, "kind": kind, "data": data, "created_at": now}
+            for offset, (kind, data) in enumerate(entries)
+        ]
+        self._connection.execute(insert(events), rows)
+
+    def after(self, job_id: str, sequence: int, *, limit: int = 500) -> list[EventRecord]:
+        """Return a job's events with a sequence above ``sequence``, in order."""
+        query = (
+            select(events)
+            .where(events.c.job_id == job_id, events.c.sequence > sequence)
+            .order_by(events.c.sequence)
+            .limit(limit)
+        )
+        return [record(EventRecord, row) for row in self._connection.execute(query)]

@@ -1,0 +1,140 @@
+"""Jobs as users handle them. What a dispatcher does with a job is in ``leases``."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from service.errors import ConflictError
+from service.store.events import Events
+from service.store.records import JobRecord
+from service.store.rows import insert_unless_there, moment
+from service.store.states import ACTIVE, ENDED, JobStatus, Request, check_transition
+from service.store.tables import LOCAL_OWNER, jobs, trials
+
+
+def job_record(row: Row[Any]) -> JobRecord:
+    """Make a record of a row of ``jobs``."""
+    return JobRecord(**{**row._mapping, "status": JobStatus(row.status)})
+
+
+class Jobs:
+    """Jobs of one owner."""
+
+    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+        self._connection = connection
+        self._owner = owner
+
+    def submit(self, job: JobRecord) -> tuple[JobRecord, bool]:
+        """Queue a job, or find the one that the same request with the same key has queued; say whether it is new."""
+        if insert_unless_there(self._connection, jobs, asdict(job)):
+            Events(self._connection).append(job.id, [("status", {"status": job.status, "reason": None})])
+            return self._locked(job.id), True
+        stored = self.by_key(job.idempotency_key or "")
+        if stored is None or stored.request_digest != job.request_digest:
+            raise ConflictError(
+                f"Idempotency-Key {job.idempotency_key!r} was used for a different request",
+                code="idempotency_key_reused",
+            )
+        return stored, False
+
+    def by_key(self, key: str) -> JobRecord | None:
+        """Return the job that was submitted with this idempotency key."""
+        query = select(jobs).where(jobs.c.owner == self._owner, jobs.c.idempotency_key == key)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else job_record(row)
+
+    def get(self, identifier: str) -> JobRecord | None:
+        """Return the job with this identifier."""
+        query = select(jobs).where(jobs.c.owner == self._owner, jobs.c.id == identifier)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else job_record(row)
+
+    def page(
+        self, *, statuses: Collection[JobStatus] = (), before: str | None = None, limit: int = 50
+    ) -> list[JobRecord]:
+        """Return the newest jobs, of these statuses and older than ``before`` if those are given."""
+        query = select(jobs).where(jobs.c.owner == self._owner).order_by(jobs.c.id.desc()).limit(limit)
+        if statuses:
+            query = query.where(jobs.c.status.in_(statuses))
+        if before is not None:
+            query = query.where(jobs.c.id < before)
+        return [job_record(row) for row in self._connection.execute(query)]
+
+    def trial_counts(self, identifiers: Collection[str]) -> dict[str, dict[str, int]]:
+        """Return the number of trials of each job by their status; a job without trials has an empty entry."""
+        query = (
+            select(trials.c.job_id, trials.c.status, func.count())
+            .where(trials.c.job_id.in_(identifiers))
+            .group_by(trials.c.job_id, trials.c.status)
+        )
+        counts: dict[str, dict[str, int]] = {identifier: {} for identifier in identifiers}
+        for job_id, status, count in self._connection.execute(query):
+            counts[job_id][status] = count
+        return counts
+
+    def cancel(self, identifier: str) -> JobRecord:
+        """End a waiting job at once, or ask the dispatcher to end a running one. Twice is once."""
+        job = self._locked(identifier)
+        if job.status == JobStatus.CANCELLED:
+            return job
+        if job.status in ACTIVE:
+            return self._ask(job, Request.CANCEL)
+        return change_status(self._connection, job, JobStatus.CANCELLED)
+
+    def pause(self, identifier: str) -> JobRecord:
+        """Hold a waiting job back, or ask the dispatcher to stop a running one after its trials in flight."""
+        job = self._locked(identifier)
+        if job.status == JobStatus.PAUSED:
+            return job
+        if job.status in ACTIVE:
+            return job if job.request == Request.CANCEL else self._ask(job, Request.PAUSE)
+        return change_status(self._connection, job, JobStatus.PAUSED)
+
+    def resume(self, identifier: str) -> JobRecord:
+        """Queue a paused job again with the trials it has; take a pause back that was not yet honoured."""
+        job = self._locked(identifier)
+        if job.status in ACTIVE and job.request == Request.PAUSE:
+            return self._ask(job, None)
+        if job.status in ACTIVE or job.status == JobStatus.QUEUED:
+            return job
+        return change_status(self._connection, job, JobStatus.QUEUED)
+
+    def remove(self, identifier: str) -> None:
+        """Forget a job with its trials and events; a running one must be cancelled first."""
+        job = self._locked(identifier)
+        if job.status in ACTIVE:
+            raise ConflictError(f"the job is {job.status}; cancel it before deleting it", code="job_is_running")
+        self._connection.execute(delete(jobs).where(jobs.c.id == job.id))
+
+    def _locked(self, identifier: str) -> JobRecord:
+        """Return the job and keep others from changing it until the transaction ends."""
+        query = select(jobs).where(jobs.c.owner == self._owner, jobs.c.id == identifier).with_for_update()
+        return job_record(self._connection.execute(query).one())
+
+    def _ask(self, job: JobRecord, request: Request | None) -> JobRecord:
+        return change(self._connection, job, {"request": request})
+
+
+def change(connection: Connection, job: JobRecord, values: Mapping[str, Any]) -> JobRecord:
+    """Write columns of a job whose row the transaction has locked; return how it then is."""
+    statement = update(jobs).where(jobs.c.id == job.id).values(**values).returning(*jobs.c)
+    return job_record(connection.execute(statement).one())
+
+
+def change_status(connection: Connection, job: JobRecord, status: JobStatus, reason: str | None = None) -> JobRecord:
+    """Let a locked job enter another status, if it legally can, and write the event. The same status is no change."""
+    if status == job.status:
+        return job
+    check_transition(job.status, status)
+    values: dict[str, Any] = {"status": status, "reason": reason}
+    if status in (*ENDED, JobStatus.PAUSED, JobStatus.QUEUED):
+        values["request"] = None
+    if status in ENDED:
+        values["ended_at"] = moment()
+    if status in ACTIVE and job.started_at is None:
+        values["started_at"] = moment()
+    change(connection, job, values)
+    Events(connection).append(job.id, [("status", {"status": status, "reason": reason})])
+    return job_record(connection.execute(select(jobs).where(jobs.c.id == job.id)).one())

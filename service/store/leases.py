@@ -1,0 +1,69 @@
+"""How dispatchers share jobs: who may write to a job is decided by the database alone.
+
+A lease runs out on the database's clock. Taking a job raises its ``epoch``, and every write of a dispatcher names the
+epoch under which it took the job, so that one which was believed dead can do no harm when it wakes up.
+"""
+
+from sqlalchemy import ColumnElement, Connection, or_, select, update
+
+from service.errors import LeaseLostError
+from service.store.database import database_now
+from service.store.jobs import change, change_status, job_record
+from service.store.records import JobRecord
+from service.store.states import CLAIMABLE, JobStatus
+from service.store.tables import jobs
+
+
+def _free() -> ColumnElement[bool]:
+    unheld = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < database_now())
+    return jobs.c.status.in_(CLAIMABLE) & unheld
+
+
+class Leases:
+    """The leases on all jobs."""
+
+    def __init__(self, connection: Connection, *, seconds: float) -> None:
+        self._connection = connection
+        self._seconds = seconds
+
+    def claim(self, dispatcher: str) -> JobRecord | None:
+        """Take the oldest job that waits or whose dispatcher is gone; ``None`` if there is none."""
+        oldest = select(jobs.c.id).where(_free()).order_by(jobs.c.id).limit(1).with_for_update(skip_locked=True)
+        statement = (
+            update(jobs)
+            .where(jobs.c.id == oldest.scalar_subquery(), _free())
+            .values(
+                lease_owner=dispatcher,
+                lease_until=database_now() + self._seconds,
+                epoch=jobs.c.epoch + 1,
+                attempts=jobs.c.attempts + 1,
+            )
+            .returning(*jobs.c)
+        )
+        row = self._connection.execute(statement).one_or_none()
+        return None if row is None else job_record(row)
+
+    def hold(self, job_id: str, epoch: int) -> JobRecord:
+        """Renew the lease, lock the job's row for this transaction and return it.
+
+        Every transaction in which a dispatcher writes begins with this.
+
+        Raises:
+            LeaseLostError: Another dispatcher has taken the job since, or the job was deleted.
+        """
+        statement = (
+            update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.epoch == epoch, jobs.c.lease_owner.is_not(None))
+            .values(lease_until=database_now() + self._seconds)
+            .returning(*jobs.c)
+        )
+        row = self._connection.execute(statement).one_or_none()
+        if row is None:
+            raise LeaseLostError(f"the lease on job {job_id} under epoch {epoch} was lost")
+        return job_record(row)
+
+    def release(self, job: JobRecord, status: JobStatus | None = None, reason: str | None = None) -> JobRecord:
+        """Give a held job back, in another status if one is given; without one the next dispatcher adopts it."""
+        if status is not None:
+            job = change_status(self._connection, job, status, reason)
+        return change(self._connection, job, {"lease_owner": None, "lease_until": None})

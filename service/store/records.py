@@ -1,0 +1,123 @@
+"""Rows as the rest of the service sees them. JSON columns stay plain data; their packages know how to read them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from service.store.identifiers import trial_id
+from service.store.states import ENDED, JobStatus
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """An ingested network. The three artefacts are the upload as it came, the graph (JSON) and its tensors."""
+
+    id: str
+    owner: str
+    name: str
+    digest: str
+    format: str
+    task: str
+    preprocessing: Json
+    description: Json
+    source_artifact: str
+    graph_artifact: str
+    weights_artifact: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRecord:
+    """An ingested data set; the artefact is a safetensors file with ``x`` and ``y``."""
+
+    id: str
+    owner: str
+    name: str
+    digest: str
+    description: Json
+    artifact: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRecord:
+    """A custom device profile."""
+
+    id: str
+    owner: str
+    name: str
+    profile: Json
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job. ``spec`` is ``workers.spec.JobSpec`` as JSON."""
+
+    id: str
+    owner: str
+    name: str
+    status: JobStatus
+    reason: str | None
+    request: str | None
+    model_id: str
+    dataset_id: str
+    spec: Json
+    profiles: Json
+    idempotency_key: str | None
+    request_digest: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: Json | None
+    baseline: Json | None
+    split: Json | None
+    variables: Json | None
+    ranges: Json
+    last_event: int
+    attempts: int
+    lease_owner: str | None
+    lease_until: float | None
+    epoch: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """A trial. ``evaluation`` is ``workers.events.Evaluation`` as JSON."""
+
+    job_id: str
+    number: int
+    origin: str
+    label: str
+    status: str
+    candidate: Json
+    plan: Json
+    evaluation: Json | None
+    checkpoint: Json | None
+    verified: bool
+    created_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def id(self) -> str:
+        """Identifier under which the API knows the trial."""
+        return trial_id(self.job_id, self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """Something that happened to a job; ``sequence`` counts from 1 within the job."""
+
+    job_id: str
+    sequence: int
+    kind: str
+    data: Json
+    created_at: datetime

@@ -1,0 +1,102 @@
+"""Models, data sets and custom device profiles: written once, never changed."""
+
+from dataclasses import asdict
+
+from sqlalchemy import Connection, select
+
+from service.errors import ConflictError
+from service.store.records import DatasetRecord, DeviceRecord, ModelRecord
+from service.store.rows import insert_unless_there, record
+from service.store.tables import LOCAL_OWNER, datasets, devices, models
+
+
+class Models:
+    """Ingested networks of one owner."""
+
+    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+        self._connection = connection
+        self._owner = owner
+
+    def add(self, model: ModelRecord) -> tuple[ModelRecord, bool]:
+        """Store a model, or find the one with the same digest; say whether it is new."""
+        new = insert_unless_there(self._connection, models, asdict(model))
+        return (model if new else self._one(model.digest)), new
+
+    def get(self, identifier: str) -> ModelRecord | None:
+        """Return the model with this identifier."""
+        query = select(models).where(models.c.owner == self._owner, models.c.id == identifier)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else record(ModelRecord, row)
+
+    def page(self, *, before: str | None = None, limit: int = 50) -> list[ModelRecord]:
+        """Return the newest models, older than ``before`` if that is given."""
+        query = select(models).where(models.c.owner == self._owner).order_by(models.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(models.c.id < before)
+        return [record(ModelRecord, row) for row in self._connection.execute(query)]
+
+    def _one(self, digest: str) -> ModelRecord:
+        query = select(models).where(models.c.owner == self._owner, models.c.digest == digest)
+        return record(ModelRecord, self._connection.execute(query).one())
+
+
+class Datasets:
+    """Ingested data sets of one owner."""
+
+    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+        self._connection = connection
+        self._owner = owner
+
+    def add(self, dataset: DatasetRecord) -> tuple[DatasetRecord, bool]:
+        """Store a data set, or find the one with the same digest; say whether it is new."""
+        new = insert_unless_there(self._connection, datasets, asdict(dataset))
+        return (dataset if new else self._one(dataset.digest)), new
+
+    def get(self, identifier: str) -> DatasetRecord | None:
+        """Return the data set with this identifier."""
+        query = select(datasets).where(datasets.c.owner == self._owner, datasets.c.id == identifier)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else record(DatasetRecord, row)
+
+    def page(self, *, before: str | None = None, limit: int = 50) -> list[DatasetRecord]:
+        """Return the newest data sets, older than ``before`` if that is given."""
+        query = select(datasets).where(datasets.c.owner == self._owner).order_by(datasets.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(datasets.c.id < before)
+        return [record(DatasetRecord, row) for row in self._connection.execute(query)]
+
+    def _one(self, digest: str) -> DatasetRecord:
+        query = select(datasets).where(datasets.c.owner == self._owner, datasets.c.digest == digest)
+        return record(DatasetRecord, self._connection.execute(query).one())
+
+
+class Devices:
+    """Custom device profiles of one owner; those that ship with the product are not in the database."""
+
+    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+        self._connection = connection
+        self._owner = owner
+
+    def add(self, device: DeviceRecord) -> tuple[DeviceRecord, bool]:
+        """Store a profile, or find the same one; another profile under its name is a conflict."""
+        if insert_unless_there(self._connection, devices, asdict(device)):
+            return device, True
+        stored = self.get(device.name)
+        if stored is None or stored.profile != device.profile:
+            raise ConflictError(
+                f"a device called {device.name!r} exists already and differs; profiles never change, "
+                "so choose another name",
+                code="device_exists",
+            )
+        return stored, False
+
+    def get(self, name: str) -> DeviceRecord | None:
+        """Return the profile with this name."""
+        query = select(devices).where(devices.c.owner == self._owner, devices.c.name == name)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else record(DeviceRecord, row)
+
+    def all(self) -> list[DeviceRecord]:
+        """Return every profile, by name."""
+        query = select(devices).where(devices.c.owner == self._owner).order_by(devices.c.name)
+        return [record(DeviceRecord, row) for row in self._connection.execute(query)]
