@@ -1,0 +1,166 @@
+"""Bodies of requests: jobs, estimates, limits. Checked once, here, and turned into ``workers.spec``."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from workers.spec import COST_OBJECTIVES, Budget, DeviceTarget, JobSpec, KeepSpec, Limits, SpaceSpec, SplitSpec
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Bits = Annotated[int, Field(ge=1, le=8)]
+Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
+PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+PositiveCount = Annotated[int, Field(gt=0, le=2**53)]
+
+
+class Body(BaseModel):
+    """What a client says: an unknown field is a mistake worth telling."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LimitsBody(Body):
+    """Upper bounds; what is left out is unbounded."""
+
+    latency_ms: PositiveNumber | None = None
+    energy_mj: PositiveNumber | None = None
+    model_bytes: PositiveCount | None = None
+    peak_memory_bytes: PositiveCount | None = None
+    accuracy_drop: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+
+    def to_limits(self) -> Limits:
+        """Return the same as plain data."""
+        return Limits(**self.model_dump())
+
+
+class DeviceBody(Body):
+    """A device with limits of its own."""
+
+    name: Name
+    limits: LimitsBody = LimitsBody()
+
+
+class SpaceBody(Body):
+    """Which choices the search has."""
+
+    weight_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] = SpaceSpec().weight_bits
+    activation_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] = SpaceSpec().activation_bits
+    quantizers: Annotated[tuple[Name, ...], Field(min_length=1)] = SpaceSpec().quantizers
+    pruners: Annotated[tuple[Name, ...], Field(min_length=1)] = SpaceSpec().pruners
+    keep_ratios: Annotated[tuple[Ratio, ...], Field(min_length=1)] = SpaceSpec().keep_ratios
+    operators: Annotated[tuple[Name, ...], Field(min_length=1)] = SpaceSpec().operators
+
+    @field_validator("weight_bits", "activation_bits", "keep_ratios", "quantizers", "pruners", "operators")
+    @classmethod
+    def _each_once(cls, choices: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(choices)) != len(choices):
+            raise ValueError("every choice may be named once")
+        return choices
+
+
+class KeepBody(Body):
+    """What a layer keeps."""
+
+    weight_bits: Bits | None = None
+    prune: bool = True
+
+
+class BudgetBody(Body):
+    """When the search stops: whichever comes first."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = Budget().trials
+    minutes: Annotated[float, Field(gt=0.0, le=60 * 24 * 30)] | None = None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.trials is None and self.minutes is None:
+            raise ValueError("give trials, minutes or both")
+        return self
+
+
+class SplitBody(Body):
+    """Shares of the data; what calibration and search leave is the test split."""
+
+    calibration: Annotated[float, Field(gt=0.0, lt=1.0)] = SplitSpec().calibration
+    search: Annotated[float, Field(gt=0.0, lt=1.0)] = SplitSpec().search
+
+    @model_validator(mode="after")
+    def _leaves_a_test_split(self) -> Self:
+        if self.calibration + self.search >= 1:
+            raise ValueError("calibration and search together must leave something of 1 for the test split")
+        return self
+
+
+Objective = Literal["accuracy", "latency_ms", "energy_mj", "model_bytes", "peak_memory_bytes"]
+
+
+class JobCreate(Body):
+    """A job to queue."""
+
+    name: Name = "job"
+    model_id: Annotated[str, Field(min_length=1, max_length=64)]
+    dataset_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    devices: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=100)] | DeviceBody, ...], Field(min_length=1, max_length=16)
+    ]
+    limits: LimitsBody = LimitsBody()
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=2)] = ("accuracy", "latency_ms", "model_bytes")
+    space: SpaceBody = SpaceBody()
+    keep: dict[str, KeepBody] = Field(default_factory=dict, max_length=10_000)
+    budget: BudgetBody = BudgetBody()
+    split: SplitBody = SplitBody()
+    strategy: Name = "nsga2"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("objectives")
+    @classmethod
+    def _accuracy_first(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        if objectives[0] != "accuracy" or len(set(objectives)) != len(objectives):
+            raise ValueError(f"accuracy comes first, then some of {', '.join(COST_OBJECTIVES)}, each once")
+        return objectives
+
+    @field_validator("devices")
+    @classmethod
+    def _each_device_once(cls, devices: tuple[str | DeviceBody, ...]) -> tuple[str | DeviceBody, ...]:
+        names = [device if isinstance(device, str) else device.name for device in devices]
+        if len(set(names)) != len(names):
+            raise ValueError("every device may be named once")
+        return devices
+
+    @field_validator("strategy")
+    @classmethod
+    def _resolve_auto(cls, strategy: str) -> str:
+        return "nsga2" if strategy == "auto" else strategy
+
+    def to_spec(self) -> JobSpec:
+        """Return the job as the workers read it, with the general limits filled into each device's own."""
+        general = self.limits.to_limits()
+        return JobSpec(
+            name=self.name,
+            devices=tuple(
+                DeviceTarget(name=device, limits=general)
+                if isinstance(device, str)
+                else DeviceTarget(name=device.name, limits=device.limits.to_limits().over(general))
+                for device in self.devices
+            ),
+            objectives=self.objectives,
+            space=SpaceSpec(**self.space.model_dump()),
+            keep={layer: KeepSpec(**row.model_dump()) for layer, row in self.keep.items()},
+            budget=Budget(**self.budget.model_dump()),
+            split=SplitSpec(**self.split.model_dump()),
+            strategy=self.strategy,
+            seed=self.seed,
+        )
+
+
+class EstimateCreate(Body):
+    """What to price: a model, with a plan if one is given, on devices, against limits if some are given."""
+
+    model_id: Annotated[str, Field(min_length=1, max_length=64)]
+    devices: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=1, max_length=16)
+    ]
+    plan: dict[str, Any] | None = None
+    limits: LimitsBody = LimitsBody()
+    fit_check: bool = False
+    """Also say the smallest, middle and largest reachable value of each limit on each device."""
