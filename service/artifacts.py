@@ -1,0 +1,112 @@
+"""Artefacts: files under the sha256 of their content, in a folder or on any storage that fsspec reaches.
+
+A file is written under a temporary name while it is hashed, and moved to its final name only when it is whole: what has
+a digest can be trusted. Storing the same content twice stores it once.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from service.errors import NotFoundError
+from service.store.identifiers import new_id
+
+CHUNK_BYTES = 2**20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """What is stored: the sha256 of a content, and its length."""
+
+    digest: str
+    bytes: int
+
+
+class ArtifactStore:
+    """The artefacts under one URL."""
+
+    def __init__(self, url: str) -> None:
+        self._files, root = fsspec.core.url_to_fs(url)
+        self._root: str = root.rstrip("/")
+        self._files.makedirs(f"{self._root}/tmp", exist_ok=True)
+
+    def store(self, content: Iterable[bytes]) -> Artifact:
+        """Store a content that comes in pieces; nothing is left behind if it breaks off."""
+        temporary = f"{self._root}/tmp/{new_id()}"
+        digest, length = hashlib.sha256(), 0
+        try:
+            with self._files.open(temporary, "wb") as file:
+                for piece in content:
+                    file.write(piece)
+                    digest.update(piece)
+                    length += len(piece)
+            artifact = Artifact(digest=digest.hexdigest(), bytes=length)
+            self._commit(temporary, artifact.digest)
+        finally:
+            if self._files.exists(temporary):
+                self._files.rm_file(temporary)
+        return artifact
+
+    def store_bytes(self, content: bytes) -> Artifact:
+        """Store a content that is at hand."""
+        return self.store([content])
+
+    def store_file(self, path: Path) -> Artifact:
+        """Store the content of a local file."""
+        with path.open("rb") as file:
+            return self.store(iter(lambda: file.read(CHUNK_BYTES), b""))
+
+    def read(self, digest: str) -> bytes:
+        """Return a whole content."""
+        return b"".join(self.stream(digest))
+
+    def stream(self, digest: str) -> Iterator[bytes]:
+        """Return a content in pieces; raises ``NotFoundError`` at once if it is not there."""
+        path = self._path(digest)
+        if not self._files.exists(path):
+            raise NotFoundError("artifact", digest)
+        return self._pieces(path)
+
+    def has(self, digest: str) -> bool:
+        """Whether a content is stored."""
+        return bool(self._files.exists(self._path(digest)))
+
+    def copy_to(self, digest: str, path: Path) -> None:
+        """Write a content to a local file."""
+        with path.open("wb") as file:
+            for piece in self.stream(digest):
+                file.write(piece)
+
+    def check(self) -> None:
+        """Raise if the storage cannot be reached."""
+        if not self._files.isdir(f"{self._root}/tmp"):
+            self._files.makedirs(f"{self._root}/tmp", exist_ok=True)
+
+    def clear_temporary(self) -> None:
+        """Remove what processes that are gone were writing. Only for a store that no other service uses."""
+        if isinstance(self._files, LocalFileSystem):
+            for path in self._files.ls(f"{self._root}/tmp", detail=False):
+                self._files.rm_file(path)
+
+    def _commit(self, temporary: str, digest: str) -> None:
+        path = self._path(digest)
+        if self._files.exists(path):
+            return
+        self._files.makedirs(self._files._parent(path), exist_ok=True)
+        self._files.mv(temporary, path)
+
+    def _path(self, digest: str) -> str:
+        if not _DIGEST.fullmatch(digest):
+            raise NotFoundError("artifact", digest)
+        return f"{self._root}/{digest[:2]}/{digest}"
+
+    def _pieces(self, path: str) -> Iterator[bytes]:
+        with self._files.open(path, "rb") as file:
+            while piece := file.read(CHUNK_BYTES):
+                yield piece
