@@ -17,9 +17,9 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
-        self.shortcut: nn.Module = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
+            self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
                 nn.BatchNorm2d(out_channels),
             )
@@ -27,7 +27,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in, h, w)`` to ``(batch, out, h / stride, w / stride)``."""
         y = self.relu(self.bn1(self.conv1(x)))
-        merged: Tensor = self.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        merged: Tensor = self.relu(self.bn2(self.conv2(y)) + self.downsample(x))
         return merged
 
 
