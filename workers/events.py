@@ -85,8 +85,9 @@ class Evaluation:
 class Trial:
     """One candidate, its number, what was measured of it and how it ended.
 
-    ``candidate`` and ``plan`` are the JSON of ``search.space.Candidate`` and ``compress.plan.Plan``. ``sampler`` is
-    what the strategy must be told again with the result when a search is resumed; ``None`` where it did not propose.
+    ``candidate`` and ``plan`` are the JSON of ``search.space.Candidate`` and ``compress.plan.Plan``. A candidate that a
+    strategy proposed has ``sampler`` beside its indices: what must be told again when a search is resumed. A baseline
+    that is not in the job's space has no indices.
     """
 
     number: int
@@ -96,7 +97,6 @@ class Trial:
     plan: Mapping[str, Any]
     status: TrialStatus
     evaluation: Evaluation | None = None
-    sampler: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
