@@ -86,7 +86,7 @@ class GraphWriter:
 
     def add(self, name: str, op: str, *inputs: str, **attributes: Attribute) -> str:
         """Add a node without parameters; return the value that it writes."""
-        self.nodes.append(make_node(name, op, inputs, **attributes))
+        self.nodes.append(make_node(name, op, inputs, (), parameters=None, **attributes))
         return name
 
     def conv_norm(
@@ -95,8 +95,13 @@ class GraphWriter:
         """Add a convolution without bias and its batch norm."""
         self.wanted[f"{conv}.weight"] = (widths[1], widths[0], kernel, kernel)
         self.wanted.update({f"{norm}.{role}": (widths[1],) for role in _NORM_ROLES})
-        pair = {"stride": (stride, stride), "padding": (kernel // 2, kernel // 2), "dilation": (1, 1)}
-        self.nodes.append(make_node(conv, "conv", [value], parameters={"weight": f"{conv}.weight"}, **pair))
+        weights = {"weight": f"{conv}.weight"}
+        padding = (kernel // 2, kernel // 2)
+        self.nodes.append(
+            make_node(
+                conv, "conv", [value], parameters=weights, stride=(stride, stride), padding=padding, dilation=(1, 1)
+            )
+        )
         roles = {role: f"{norm}.{role}" for role in _NORM_ROLES}
         self.nodes.append(make_node(norm, "batch_norm", [conv], parameters=roles))
         return norm
@@ -112,6 +117,9 @@ class GraphWriter:
 ARCHITECTURES: Mapping[str, ResidualArchitecture] = {
     "cifar_resnet20": ResidualArchitecture(input_shape=(3, 32, 32), widths=(16, 32, 64), blocks=3, classes=10),
     "cifar_resnet32": ResidualArchitecture(input_shape=(3, 32, 32), widths=(16, 32, 64), blocks=5, classes=10),
+    "digits_resnet": ResidualArchitecture(
+        input_shape=(1, 8, 8), widths=(16, 24, 40), blocks=2, classes=10, shortcut="project"
+    ),
 }
 
 
