@@ -53,8 +53,9 @@ class Numerics:
 class Plan:
     """Operator per block, keep-ratio per channel group, bits per layer.
 
-    Layers inside a replaced block inherit nothing: the layers of the replacement are named ``<block>/<role>`` and
-    may have bits of their own under that name.
+    An operator that puts several layers in the place of one names them ``<layer>/<role>`` (``low_rank``:
+    ``<layer>/reduce`` and ``<layer>/expand``). They may have bits of their own under that name and otherwise take those
+    of ``<layer>``; ``bits`` looks them up.
     """
 
     operators: Mapping[str, OperatorChoice] = field(default_factory=dict)
@@ -64,6 +65,10 @@ class Plan:
     repair: str = "channel_statistics"
     numerics: Numerics = field(default_factory=Numerics)
     schema_version: int = SCHEMA_VERSION
+
+    def bits(self, layer: str) -> LayerBits | None:
+        """Return the bits of a layer of the restructured network; ``None`` if it stays float."""
+        return self.layers.get(layer) or self.layers.get(layer.rpartition("/")[0])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON; ``from_json`` is the inverse."""

@@ -1,0 +1,211 @@
+"""Channel groups: channels that can only be cut together, for any network, as plain data.
+
+A group's channels are interchangeable: cutting any one of them takes the same number of positions from the same
+tensors and values. So the shapes of a cut network depend on how many channels stay, never on which. Where a value
+mixes channels of different fate (a shortcut that pads sixteen channels to thirty-two), its positions belong to
+different groups.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compress.network.channel_rules import label_channels
+from compress.network.channels import ChannelLabels, Labels
+from compress.network.graph import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Positions ``start`` … ``start + count * repeat`` hold channels ``channel`` … ``channel + count``.
+
+    Each channel stands ``repeat`` times in a row (a flattened image of 7×7: 49 times).
+    """
+
+    start: int
+    channel: int
+    count: int
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """An axis of a tensor or of a value, and which of its positions belong to which channel of the group.
+
+    Positions outside the spans belong to other groups, or stay. Every channel has ``per_channel`` positions.
+    """
+
+    name: str
+    axis: int
+    per_channel: int
+    spans: tuple[Span, ...]
+
+    def positions(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the positions along the axis and the group's channel at each."""
+        where = [np.arange(span.start, span.start + span.count * span.repeat) for span in self.spans]
+        which = [np.repeat(np.arange(span.channel, span.channel + span.count), span.repeat) for span in self.spans]
+        return np.concatenate(where), np.concatenate(which)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelGroup:
+    """``channels`` channels that are outputs of ``layers``; named after the first of these.
+
+    ``tensors`` and ``values`` are all that shrinks with the group. ``partial`` says that the layers have output
+    channels outside the group too.
+    """
+
+    name: str
+    channels: int
+    layers: tuple[str, ...]
+    tensors: tuple[Member, ...]
+    values: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelGroups:
+    """All groups that may be cut, and why the output channels of other layers may not."""
+
+    groups: tuple[ChannelGroup, ...]
+    unprunable: Mapping[str, str]
+
+    def group(self, name: str) -> ChannelGroup:
+        """Return the group called ``name``; ``KeyError`` if there is none."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; ``from_json`` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ChannelGroups":
+        """Rebuild groups from ``to_json``'s data."""
+        return cls(
+            groups=tuple(
+                ChannelGroup(
+                    name=row["name"],
+                    channels=row["channels"],
+                    layers=tuple(row["layers"]),
+                    tensors=tuple(_member(member) for member in row["tensors"]),
+                    values=tuple(_member(member) for member in row["values"]),
+                )
+                for row in data["groups"]
+            ),
+            unprunable=dict(data["unprunable"]),
+        )
+
+
+def _member(row: Mapping[str, Any]) -> Member:
+    spans = tuple(Span(**span) for span in row["spans"])
+    return Member(name=row["name"], axis=row["axis"], per_channel=row["per_channel"], spans=spans)
+
+
+def candidate_groups(network: Network) -> ChannelGroups:
+    """Return the groups that channel labels give; ``structure.channel_groups`` tries them out before offering them."""
+    labels = label_channels(network)
+    classes, reasons = labels.classes()
+    uses = _uses(labels, classes)
+    fates = _fates(uses, set(reasons))
+    sources = {layer: classes[own] for layer, own in labels.sources.items()}
+    groups: list[ChannelGroup] = []
+    grouped: set[int] = set()
+    taken: set[str] = set()
+    for layer, own in sources.items():
+        free = [number for number in dict.fromkeys(own.tolist()) if number not in reasons and number not in grouped]
+        by_fate: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+        for number in free:
+            by_fate[fates[number]].append(number)
+        for fate, members in by_fate.items():
+            grouped.update(members)
+            if len(members) > 1:
+                groups.append(_group(_free_name(layer, taken), members, sources, uses, fate))
+    cut = {layer for group in groups for layer in group.layers}
+    unprunable = {
+        layer: next((reasons[number] for number in own.tolist() if number in reasons), "it has a single channel")
+        for layer, own in sources.items()
+        if layer not in cut
+    }
+    return ChannelGroups(groups=tuple(groups), unprunable=unprunable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    name: str
+    axis: int
+    classes: Labels
+    is_tensor: bool
+
+
+def _uses(labels: ChannelLabels, classes: Labels) -> list[_Use]:
+    tensors = ((name, axes, True) for name, axes in labels.tensor_axes.items())
+    values = ((name, axes, False) for name, axes in labels.axes.items())
+    return [
+        _Use(name, index, classes[axis], is_tensor)
+        for name, axes, is_tensor in (*tensors, *values)
+        for index, axis in enumerate(axes)
+        if axis is not None
+    ]
+
+
+def _fates(uses: list[_Use], pinned: set[int]) -> dict[int, tuple[tuple[int, int], ...]]:
+    """Map every class that may go to where it stands: (index of use, number of positions), sorted."""
+    fates: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for index, use in enumerate(uses):
+        for number, count in zip(*np.unique(use.classes, return_counts=True), strict=True):
+            if int(number) not in pinned:
+                fates[int(number)].append((index, int(count)))
+    return {number: tuple(fate) for number, fate in fates.items()}
+
+
+def _free_name(layer: str, taken: set[str]) -> str:
+    name, count = layer, 1
+    while name in taken:
+        count += 1
+        name = f"{layer}#{count}"
+    taken.add(name)
+    return name
+
+
+def _group(
+    name: str, members: list[int], sources: Mapping[str, Labels], uses: list[_Use], fate: tuple[tuple[int, int], ...]
+) -> ChannelGroup:
+    channel_of = np.full(max(int(use.classes.max()) for use in uses) + 1, -1)
+    channel_of[members] = np.arange(len(members))
+    axes = {True: [], False: []}  # type: dict[bool, list[Member]]
+    for index, count in fate:
+        use = uses[index]
+        spans = tuple(_spans(channel_of[use.classes]))
+        axes[use.is_tensor].append(Member(name=use.name, axis=use.axis, per_channel=count, spans=spans))
+    wanted = set(members)
+    return ChannelGroup(
+        name=name,
+        channels=len(members),
+        layers=tuple(layer for layer, own in sources.items() if wanted.intersection(own.tolist())),
+        tensors=tuple(axes[True]),
+        values=tuple(axes[False]),
+    )
+
+
+def _spans(channels: npt.NDArray[np.int64]) -> Iterable[Span]:
+    """Describe the positions whose channel is not -1, in as few spans as a single sweep finds."""
+    runs: list[tuple[int, int, int]] = []  # start, channel, length
+    borders = np.flatnonzero(np.diff(channels)) + 1
+    starts = [0, *borders.tolist()]
+    for start, end in zip(starts, [*borders.tolist(), channels.size], strict=True):
+        if channels[start] >= 0:
+            runs.append((start, int(channels[start]), end - start))
+    index = 0
+    while index < len(runs):
+        start, channel, length = runs[index]
+        count = 1
+        while index + count < len(runs) and runs[index + count] == (start + count * length, channel + count, length):
+            count += 1
+        yield Span(start, channel, count, length)
+        index += count
