@@ -30,8 +30,8 @@ $(VENV)/.installed: pyproject.toml
 	@echo 'Installing $(TORCH) and what else pyproject.toml names into $(VENV) (once; two to five minutes) ...'
 	@$(PYTHON) -m venv $(VENV)
 	@start=$$(date +%s) \
-	  && $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)' \
-	  && $(PIP) install --quiet --editable '.[dev]' \
+	  && $(PIP) install --quiet --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)' \
+	  && $(PIP) install --quiet --quiet --editable '.[dev]' \
 	  && echo "Installed in $$(($$(date +%s) - start)) s."
 	@touch $@
 
