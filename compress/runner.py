@@ -5,7 +5,7 @@ instead of a pass for each of these.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -17,9 +17,12 @@ ValueHook = Callable[[str, Node | None, Tensor], Tensor]
 """Called with a value's name, the node that wrote it (``None`` for a graph input) and the value; returns the value
 that later nodes read: the same tensor, or another one of the same shape."""
 
+NodeRule = Callable[[Node, Mapping[str, Tensor]], Node]
+"""Called with a node that is about to run and the values at hand; returns the node that runs in its place."""
+
 
 @torch.no_grad()
-def run(network: Network, images: Tensor, *hooks: ValueHook) -> tuple[Tensor, ...]:
+def run(network: Network, images: Tensor, *hooks: ValueHook, rewrite: NodeRule | None = None) -> tuple[Tensor, ...]:
     """Return the network's outputs for ``images``, passing every value through the hooks in order.
 
     Values are freed after their last reader, so the peak is that of a plain forward pass. The network must have
@@ -31,7 +34,8 @@ def run(network: Network, images: Tensor, *hooks: ValueHook) -> tuple[Tensor, ..
     left.update(graph.outputs)
     values = {name: _passed(hooks, name, None, images)}
     for node in graph.nodes:
-        for value, result in run_node(node, values, network.tensors).items():
+        running = node if rewrite is None else rewrite(node, values)
+        for value, result in run_node(running, values, network.tensors).items():
             values[value] = _passed(hooks, value, node, result)
         for value in node.inputs:
             left[value] -= 1
