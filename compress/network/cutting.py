@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,13 @@ from compress.network.groups import ChannelGroup, Member
 
 Kept = npt.NDArray[np.int64]
 """The channels of a group that stay, ascending."""
+
+
+Follows = Mapping[str, Mapping[int, tuple[str, int]]]
+"""Axes of new tensors and values → the axis of an original tensor or value whose channels they have."""
+
+
+_NOTHING: Follows = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,85 +37,107 @@ class _Axis:
 
     def removed(self, gone: Mapping[str, int]) -> int:
         """Return how many positions go."""
-        return sum(member.per_channel * gone.get(group, 0) for group, member in self.members)
+        return sum([member.per_channel * gone[group] for group, member in self.members if group in gone])
 
-    def mask(self, size: int, stays: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+    def mask(self, size: int, stays: "_Stays") -> npt.NDArray[np.bool_]:
         """Return which positions stay."""
         mask = np.ones(size, bool)
         for group, where, which in self.positions:
-            if group in stays:
+            if group in stays.kept:
                 mask[where] = stays[group][which]
         return mask
+
+
+class _Stays:
+    """For every channel of a group whether it stays; worked out when it is first asked for."""
+
+    def __init__(self, groups: Mapping[str, ChannelGroup], kept: Mapping[str, Kept]) -> None:
+        self._groups = groups
+        self.kept = kept
+        self._masks: dict[str, npt.NDArray[np.bool_]] = {}
+
+    def __getitem__(self, group: str) -> npt.NDArray[np.bool_]:
+        if group not in self._masks:
+            self._masks[group] = np.zeros(self._groups[group].channels, bool)
+            self._masks[group][self.kept[group]] = True
+        return self._masks[group]
 
 
 class Cutter:
     """Cuts networks with the same groups again and again; looks the groups' members up once.
 
     Args:
-        groups: The channel groups of the network, after its operators were chosen.
+        groups: The channel groups of the network as it was before its operators were chosen.
     """
 
     def __init__(self, groups: Iterable[ChannelGroup]) -> None:
         self.groups = {group.name: group for group in groups}
-        self._tensors = _by_axis((group.name, member) for group in self.groups.values() for member in group.tensors)
-        self._values = _by_axis((group.name, member) for group in self.groups.values() for member in group.values)
+        self._axes = _by_axis(self.groups.values())
+        self._touched = {
+            group.name: [(member.name, member.axis) for member in (*group.tensors, *group.values)]
+            for group in self.groups.values()
+        }
 
-    def cut(self, network: Network, kept: Mapping[str, Kept]) -> Network:
+    def cut(self, network: Network, kept: Mapping[str, Kept], follows: Follows = _NOTHING) -> Network:
         """Return the network with only the ``kept`` channels of each group named there.
 
-        Tensors on the ``meta`` device stay there: only their shapes change.
+        Members that the network does not have are passed over: an operator has removed them. Tensors on the ``meta``
+        device stay there: only their shapes change.
         """
         gone = {name: self.groups[name].channels - len(channels) for name, channels in kept.items()}
         gone = {name: count for name, count in gone.items() if count}
         if not gone:
             return network
-        stays: dict[str, npt.NDArray[np.bool_]] = {}
-        for name in gone:
-            stays[name] = np.zeros(self.groups[name].channels, bool)
-            stays[name][kept[name]] = True
-        tensors = dict(network.tensors)
-        for name, axes in self._touched(self._tensors, gone):
-            if name in tensors:
-                tensors[name] = _cut_tensor(tensors[name], axes, gone, stays)
-        before = network.graph.shapes
+        stays = _Stays(self.groups, {name: kept[name] for name in gone})
+        axes = self._axes_of(network, gone, follows)
+        tensors, before = dict(network.tensors), network.graph.shapes
         shapes = dict(before)
-        for name, axes in self._touched(self._values, gone):
+        for name, owners in axes.items():
             if name in shapes:
                 size = list(shapes[name])
-                for axis, owners in axes.items():
-                    size[axis] -= owners.removed(gone)
+                for axis, owner in owners.items():
+                    size[axis] -= owner.removed(gone)
                 shapes[name] = tuple(size)
+            elif tensors[name].is_meta:
+                size = list(tensors[name].shape)
+                for axis, owner in owners.items():
+                    size[axis] -= owner.removed(gone)
+                tensors[name] = torch.empty(size, dtype=tensors[name].dtype, device="meta")
+            else:
+                tensors[name] = _cut_tensor(tensors[name], owners, stays)
         nodes = [
-            self._rewritten(node, network, before, shapes, stays) if node.op in _REWRITTEN else node
+            self._rewritten(node, axes, before, shapes, stays) if node.op in _REWRITTEN else node
             for node in network.graph.nodes
         ]
         return Network(graph=replace(network.graph, nodes=tuple(nodes), shapes=shapes), tensors=tensors)
 
-    def value_masks(self, graph: Graph, kept: Mapping[str, Kept]) -> dict[tuple[str, int], npt.NDArray[np.bool_]]:
-        """Return which positions of every cut axis of every value stay; ``graph`` is that before cutting."""
-        stays = {name: np.isin(np.arange(self.groups[name].channels), channels) for name, channels in kept.items()}
-        return {
-            (name, axis): owners.mask(graph.shapes[name][axis], stays)
-            for name, axes in self._values.items()
-            if name in graph.shapes
-            for axis, owners in axes.items()
-        }
+    def value_mask(self, graph: Graph, value: str, axis: int, kept: Mapping[str, Kept]) -> npt.NDArray[np.bool_] | None:
+        """Return which positions of a value's axis stay, ``None`` if all do; ``graph`` is that before cutting."""
+        owner = self._axes.get(value, {}).get(axis)
+        return None if owner is None else owner.mask(graph.shapes[value][axis], _Stays(self.groups, kept))
 
-    def _touched(
-        self, table: Mapping[str, dict[int, _Axis]], gone: Mapping[str, int]
-    ) -> Iterable[tuple[str, dict[int, _Axis]]]:
-        for name, axes in table.items():
-            touched = {axis: owners for axis, owners in axes.items() if owners.removed(gone)}
-            if touched:
-                yield name, touched
+    def _axes_of(self, network: Network, gone: Mapping[str, int], follows: Follows) -> dict[str, dict[int, _Axis]]:
+        """Return every axis of the network that loses positions, with its members."""
+        shapes, tensors = network.graph.shapes, network.tensors
+        found: dict[str, dict[int, _Axis]] = {}
+        for group in gone:
+            for name, axis in self._touched[group]:
+                if name in shapes or name in tensors:
+                    found.setdefault(name, {})[axis] = self._axes[name][axis]
+        for name, sources in follows.items():
+            for axis, (source, source_axis) in sources.items():
+                owner = self._axes.get(source, {}).get(source_axis)
+                if owner is not None and owner.removed(gone):
+                    found.setdefault(name, {})[axis] = owner
+        return found
 
     def _rewritten(
         self,
         node: Node,
-        network: Network,
+        axes: Mapping[str, Mapping[int, _Axis]],
         before: Mapping[str, tuple[int, ...]],
         after: Mapping[str, tuple[int, ...]],
-        stays: Mapping[str, npt.NDArray[np.bool_]],
+        stays: _Stays,
     ) -> Node:
         value = node.inputs[0]
         if value not in before:
@@ -130,51 +160,41 @@ class Cutter:
             (dim,) = _integers(node, "dim")
             axis = dim % len(old)
             if old[axis] != new[axis]:
-                changes.update(_cut_slice(node, self._values[value][axis].mask(old[axis], stays)))
+                changes.update(_cut_slice(node, axes[value][axis].mask(old[axis], stays)))
         elif node.op == "pad" and before[node.outputs[0]] != after[node.outputs[0]]:
-            changes["padding"] = self._cut_padding(node, before, stays)
+            changes["padding"] = _cut_padding(node, axes.get(node.outputs[0], {}), before[node.outputs[0]], stays)
         changes = {key: item for key, item in changes.items() if item != node.attributes[key]}
         return replace(node, attributes={**node.attributes, **changes}) if changes else node
-
-    def _cut_padding(
-        self, node: Node, before: Mapping[str, tuple[int, ...]], stays: Mapping[str, npt.NDArray[np.bool_]]
-    ) -> tuple[int, ...]:
-        padding = list(_integers(node, "padding"))
-        (output,) = node.outputs
-        shape = before[output]
-        for axis, owners in self._values.get(output, {}).items():
-            index = 2 * (len(shape) - 1 - axis)
-            if index < len(padding) and (padding[index] > 0 or padding[index + 1] > 0):
-                mask = owners.mask(shape[axis], stays)
-                padding[index], padding[index + 1] = (
-                    int(mask[: padding[index]].sum()),
-                    int(mask[shape[axis] - padding[index + 1] :].sum()),
-                )
-        return tuple(padding)
 
 
 _REWRITTEN = frozenset({"conv", "conv_transpose", "reshape", "expand", "split", "slice", "pad"})
 
 
-def _by_axis(members: Iterable[tuple[str, Member]]) -> dict[str, dict[int, _Axis]]:
+def _by_axis(groups: Iterable[ChannelGroup]) -> dict[str, dict[int, _Axis]]:
     owners: dict[str, dict[int, list[tuple[str, Member]]]] = defaultdict(lambda: defaultdict(list))
-    for group, member in members:
-        owners[member.name][member.axis].append((group, member))
+    for group in groups:
+        for member in (*group.tensors, *group.values):
+            owners[member.name][member.axis].append((group.name, member))
     return {name: {axis: _Axis(tuple(of)) for axis, of in axes.items()} for name, axes in owners.items()}
 
 
-def _cut_tensor(
-    tensor: Tensor, axes: Mapping[int, _Axis], gone: Mapping[str, int], stays: Mapping[str, npt.NDArray[np.bool_]]
-) -> Tensor:
-    if tensor.is_meta:
-        size = list(tensor.shape)
-        for axis, owners in axes.items():
-            size[axis] -= owners.removed(gone)
-        return torch.empty(size, dtype=tensor.dtype, device="meta")
-    for axis, owners in axes.items():
-        positions = np.flatnonzero(owners.mask(tensor.shape[axis], stays))
+def _cut_tensor(tensor: Tensor, axes: Mapping[int, _Axis], stays: _Stays) -> Tensor:
+    for axis, owner in axes.items():
+        positions = np.flatnonzero(owner.mask(tensor.shape[axis], stays))
         tensor = tensor.index_select(axis, torch.from_numpy(positions).to(tensor.device))
     return tensor
+
+
+def _cut_padding(node: Node, axes: Mapping[int, _Axis], shape: tuple[int, ...], stays: _Stays) -> tuple[int, ...]:
+    """Return a padding with as many zero channels on each side as stay there."""
+    padding = list(_integers(node, "padding"))
+    for axis, owner in axes.items():
+        index = 2 * (len(shape) - 1 - axis)
+        if index < len(padding) and (padding[index] > 0 or padding[index + 1] > 0):
+            mask = owner.mask(shape[axis], stays)
+            before, after = padding[index], padding[index + 1]
+            padding[index : index + 2] = int(mask[:before].sum()), int(mask[mask.size - after :].sum())
+    return tuple(padding)
 
 
 def _cut_slice(node: Node, mask: npt.NDArray[np.bool_]) -> dict[str, Attribute]:
