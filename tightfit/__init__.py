@@ -9,9 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service.client import Client
-
     from compress.checkpoint import load
+    from service.client import Client
 
     __version__: str
 

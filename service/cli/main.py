@@ -1,0 +1,43 @@
+"""The ``tightfit`` command."""
+
+from typing import Annotated
+
+import typer
+
+from service.cli import listing
+from service.cli.demo import demo
+from service.cli.pull import pull
+from service.cli.serve import serve
+from service.cli.submit import submit
+from service.cli.watch import watch
+
+app = typer.Typer(
+    help="Makes a neural network fit a device: operators, bit-widths and channels in one search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (serve, submit, watch, listing.jobs, listing.front, pull, listing.devices, listing.estimate, demo):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from tightfit import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

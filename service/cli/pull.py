@@ -1,0 +1,101 @@
+"""``tightfit pull``: a checkpoint lands in a folder, with what its verification said."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from service import display
+from service.api.schemas import TrialRead
+from service.cli.common import DEFAULT_URL, Json, Url
+from service.cli.output import err, out, print_json, problems_end_the_command
+from service.cli.references import find_job
+from service.client import Client, ClientError
+
+MAX_UNPACKED_BYTES = 4 * 2**30
+
+
+def pull(
+    reference: Annotated[str, typer.Argument(help="Id of a job (its best trial is pulled) or of a trial, or `last`.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", "-o", help="Folder for the files; the trial's name if left out.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Best on this device; the job's first one if left out.")] = None,
+    accuracy_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Best is the cheapest trial that loses at most this.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Download a checkpoint, unpack it and say what its verification found."""
+    with problems_end_the_command(), Client(url) as client:
+        trial = find_trial(client, reference, device=device, accuracy_drop=accuracy_drop)
+        folder = to or Path(f"checkpoint-{trial.id[-12:]}")
+        files = pull_checkpoint(client, trial, folder)
+    if as_json:
+        print_json({"folder": str(folder), "files": [str(path) for path in files], "trial": trial})
+        return
+    out.print(verification_table(trial))
+    for path in files:
+        out.print(f"{path}  {display.size(path.stat().st_size)}", markup=False, soft_wrap=True)
+    err.print(f"run it: tightfit.load({str(folder)!r})", style="dim", markup=False, soft_wrap=True)
+
+
+def find_trial(
+    client: Client, reference: str, *, device: str | None = None, accuracy_drop: float | None = None
+) -> TrialRead:
+    """Return the trial with this id, or the best one of the job with this id."""
+    if "-" in reference:
+        return client.trial(reference)
+    return client.best(find_job(client, reference).id, device=device, accuracy_drop=accuracy_drop)
+
+
+def pull_checkpoint(client: Client, trial: TrialRead, folder: Path) -> list[Path]:
+    """Download a trial's packed checkpoint and unpack it into ``folder``; return its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = client.download_checkpoint(trial.id, folder / "packed.zip")
+    try:
+        return unpack(archive, folder)
+    finally:
+        archive.unlink()
+
+
+def unpack(archive: Path, folder: Path) -> list[Path]:
+    """Unpack a checkpoint's zip: plain files side by side, nothing that leads out of the folder.
+
+    Raises:
+        ClientError: The archive is not that.
+    """
+    try:
+        with zipfile.ZipFile(archive) as files:
+            members = files.infolist()
+            if any(Path(member.filename).name != member.filename or member.is_dir() for member in members):
+                raise ClientError(f"{archive} is not a checkpoint: its files have folders")
+            if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+                raise ClientError(f"{archive} unpacks to more than {display.size(MAX_UNPACKED_BYTES)}")
+            return [Path(files.extract(member, folder)) for member in members]
+    except zipfile.BadZipFile as error:
+        raise ClientError(f"{archive} is not a zip file") from error
+
+
+def verification_table(trial: TrialRead) -> Table:
+    """Return what reloading and measuring a trial's checkpoint found."""
+    checkpoint = trial.checkpoint
+    verified = checkpoint is not None and checkpoint.verified
+    result = Table.grid(padding=(0, 2))
+    result.add_row("checkpoint", "[green]verified[/]" if verified else "[red]not verified[/]")
+    result.add_row("trial's accuracy", display.accuracy(trial.accuracy))
+    for key, value in ({} if checkpoint is None else checkpoint.verification).items():
+        result.add_row(key.replace("_", " "), _text(key, value))
+    return result
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, float) and "accuracy" in key:
+        return display.accuracy(value)
+    if isinstance(value, int) and key.endswith("_bytes"):
+        return f"{value:,} bytes"
+    return value if isinstance(value, str) else json.dumps(value)

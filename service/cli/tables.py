@@ -1,0 +1,181 @@
+"""Tables of what the service answered; units stand in the headers or beside the figures."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from service import display
+from service.api.schemas import (
+    CostsRead,
+    DeviceSummary,
+    EstimateRead,
+    EstimatesRead,
+    FrontRead,
+    JobSummary,
+    ModelRead,
+    TrialRead,
+)
+from service.cli.output import table
+from service.device_facts import facts
+from service.plan_summary import summarize
+
+STATUS_STYLES = {"done": "green", "failed": "red", "cancelled": "yellow", "paused": "yellow", "queued": "dim"}
+
+
+def status_text(status: str) -> Text:
+    """Return a status in its colour."""
+    return Text(status, style=STATUS_STYLES.get(status, "cyan"))
+
+
+def jobs_table(jobs: Iterable[JobSummary]) -> Table:
+    """Return jobs, one a row."""
+    result = table("", "Id", "Name", "Status", "Devices", ">Trials", ">Time left", "Submitted")
+    for job in jobs:
+        progress = job.progress
+        done = "–" if progress is None else f"{progress.done}" + (f" of {progress.total}" if progress.total else "")
+        left = "–" if progress is None or job.ended_at else display.duration(progress.seconds_left)
+        devices = ", ".join(device.name for device in job.devices)
+        result.add_row(job.id, job.name, status_text(job.status), devices, done, left, display.moment(job.created_at))
+    return result
+
+
+def devices_table(devices: Iterable[DeviceSummary]) -> Table:
+    """Return device profiles, one a row."""
+    result = table("", "Name", "Device", "Profile")
+    for device in devices:
+        result.add_row(device.name, device.title, "custom" if device.custom else "built in")
+    return result
+
+
+def facts_table(profile: Mapping[str, Any]) -> Table:
+    """Return every fact of a profile with its unit (in its name), confidence and source."""
+    result = table("", "Fact", ">Value", "Confidence", "Source")
+    for fact in facts(profile):
+        result.add_row(fact.name, fact.value, fact.confidence, fact.source)
+    return result
+
+
+def front_table(front: FrontRead, model: ModelRead | None = None, *, title: str = "") -> Table:
+    """Return the front of one device, then the uniform baselines and the float network."""
+    result = table(
+        title,
+        "Trial",
+        ">Accuracy (%)",
+        ">Latency (ms)",
+        ">Energy (mJ)",
+        ">Model (bytes)",
+        ">Packed (bytes)",
+        ">Bits",
+        ">Channels (%)",
+        "Operators replaced",
+    )
+    description = None if model is None else model.model_dump(mode="json")
+    for trial in front.points:
+        _add_trial(result, trial, front.device, description, style="")
+    result.add_section()
+    on_front = {trial.id for trial in front.points}
+    for trial in front.baselines:
+        note = (
+            "  on the front" if trial.id in on_front else "" if trial.feasible.get(front.device) else "  over a limit"
+        )
+        _add_trial(result, trial, front.device, description, style="dim", note=note)
+    if front.float_ is not None:
+        point = front.float_
+        result.add_row(
+            "float network",
+            *_figures(point.accuracy, point.costs, point.packed_bytes),
+            "32",
+            "100",
+            "none",
+            style="dim",
+        )
+    return result
+
+
+def estimates_table(estimates: EstimatesRead) -> Table:
+    """Return prices, one device a row."""
+    result = table(
+        "",
+        "Device",
+        ">Latency (ms)",
+        ">Energy (mJ)",
+        ">Model (bytes)",
+        ">Peak memory (bytes)",
+        ">MACs",
+        "Fits",
+        "Error of the latency",
+    )
+    for row in estimates.estimates:
+        fits = "–" if row.fits is None else "yes" if row.fits else "no"
+        result.add_row(
+            row.device,
+            display.amount(row.latency_ms),
+            display.amount(row.energy_mj),
+            f"{row.model_bytes:,}",
+            f"{row.peak_memory_bytes:,}",
+            f"{row.macs:,}",
+            fits if row.deployable else f"not deployable: {row.reason}",
+            _expected_error(row),
+        )
+    return result
+
+
+def kernels_table(estimate: EstimateRead) -> Table:
+    """Return what each kernel costs on one device."""
+    result = table(
+        estimate.device, "Kernel", "Kind", ">Latency (ms)", ">Energy (mJ)", ">Weights (bytes)", ">MACs", "Bound by"
+    )
+    for row in estimate.layers:
+        result.add_row(
+            row.name,
+            row.kind,
+            display.amount(row.latency_ms),
+            display.amount(row.energy_mj),
+            f"{row.weight_bytes:,}",
+            f"{row.macs:,}",
+            row.bound,
+        )
+    return result
+
+
+def ranges_table(ranges: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """Return the smallest, middle and largest reachable value of each limit on each device."""
+    result = table("What the search can reach", "Device", "Figure", ">Smallest", ">Middle", ">Largest")
+    for device, figures in ranges.items():
+        for name, span in figures.items():
+            result.add_row(
+                device, name, *(display.quantity(name, span.get(word)) for word in ("smallest", "middle", "largest"))
+            )
+    return result
+
+
+def _add_trial(
+    result: Table, trial: TrialRead, device: str, description: Mapping[str, Any] | None, *, style: str, note: str = ""
+) -> None:
+    summary = summarize(trial.plan, description)
+    result.add_row(
+        f"{trial.label or f'trial {trial.number}'}{note}",
+        *_figures(trial.accuracy, trial.costs[device], trial.packed_bytes),
+        display.amount(summary.weight_bits),
+        f"{summary.channels_kept * 100:.0f}",
+        summary.operators_text,
+        style=style,
+    )
+
+
+def _figures(accuracy: float | None, costs: CostsRead, packed_bytes: int | None) -> tuple[str, str, str, str, str]:
+    return (
+        display.ABSENT if accuracy is None else f"{accuracy * 100:.2f}",
+        display.amount(costs.latency_ms),
+        display.amount(costs.energy_mj),
+        f"{costs.model_bytes:,}",
+        display.ABSENT if packed_bytes is None else f"{packed_bytes:,}",
+    )
+
+
+def _expected_error(row: EstimateRead) -> str:
+    error = row.expected_error
+    found = error.get("latency_ms") if isinstance(error, Mapping) else error
+    return "–" if found is None else str(found)
