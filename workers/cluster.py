@@ -2,10 +2,15 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray.exceptions import RayError
+
+from workers.events import Event
+from workers.start import DriverStart
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Local object store: holds one copy of each running job's network and data."""
@@ -39,6 +44,52 @@ def connect(address: str = "", *, cpus: int | None = None, object_store_bytes: i
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+class DriverLostError(Exception):
+    """A driver died; the job goes on with a new one that is given the stored trials."""
+
+
+class RunningDriver:
+    """A driver in a process of its own, which ends with the one that started it.
+
+    Args:
+        start: The job, and what earlier runs of it have found.
+        evaluators: How many evaluators it may use; each takes a CPU of the cluster.
+    """
+
+    def __init__(self, start: DriverStart, *, evaluators: int) -> None:
+        self._actor: Any = ray.remote(_DriverActor).options(num_cpus=0).remote(start, evaluators)
+
+    def advance(self, acknowledged: int) -> Sequence[tuple[int, Event]]:
+        """Acknowledge events up to a number and return those after it; takes a fraction of a second.
+
+        Raises:
+            DriverLostError: The driver died.
+        """
+        try:
+            events: Sequence[tuple[int, Event]] = ray.get(self._actor.advance.remote(acknowledged))
+        except RayError as error:
+            raise DriverLostError(str(error).splitlines()[0]) from error
+        return events
+
+    def kill(self) -> None:
+        """End the driver and its evaluators at once; what was not acknowledged is lost."""
+        ray.kill(self._actor)
+
+
+class _DriverActor:
+    """The thin Ray side of a driver. Imports the driver, and with it torch, only where it runs."""
+
+    def __init__(self, start: DriverStart, evaluators: int) -> None:
+        from workers.driver import Driver
+        from workers.pool import RayPool
+
+        self._driver = Driver(start, lambda job: RayPool(job, size=evaluators))
+
+    def advance(self, acknowledged: int) -> Sequence[tuple[int, Event]]:
+        """Run ``Driver.advance``."""
+        return self._driver.advance(acknowledged)
 
 
 def disconnect() -> None:

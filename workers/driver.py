@@ -1,0 +1,342 @@
+"""One job's run: prepares, searches, packages, and reports each step as an event until it is acknowledged.
+
+Nothing here touches a database or a file. Whoever calls ``advance`` commits what comes back and acknowledges it with
+the next call; before that, no evaluator gets anything new. A driver may be killed at any moment: another one, started
+with the rows that were committed, goes on.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any
+
+from compress.plan import Plan
+from hwmodels.errors import InputError
+from search.budget import BudgetMeter
+from workers.evaluator import Measurement
+from workers.events import (
+    CheckpointReady,
+    Evaluation,
+    Event,
+    JobEnded,
+    Prepared,
+    Progress,
+    StatusChanged,
+    Trial,
+    TrialEnded,
+    TrialStarted,
+    TrialStatus,
+)
+from workers.finalists import finalists
+from workers.fit import Ranges, reachable_ranges
+from workers.job import JobData, load_job
+from workers.outbox import Outbox
+from workers.packaging import Package
+from workers.pool import Finished, Pool
+from workers.problem import Problem
+from workers.search_run import SearchRun
+from workers.split import resolvable_drop
+from workers.start import DriverStart
+
+WAIT_S = 0.2  # the longest that a call waits for something to happen
+FAILURES_IN_A_ROW = 5  # before a job is given up
+LEAST_PATIENCE_S = 120.0  # with one evaluation
+PATIENCE = 50.0  # times what measuring the float network took
+PREPARING_PATIENCE_S = 3600.0
+INFEASIBLE_PER_CALL = 8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What an evaluator is busy with; ``trial`` is ``None`` while it prepares."""
+
+    trial: Trial | None
+    since: float
+    until: float
+
+
+class PreparationError(Exception):
+    """An evaluator could not prepare; no trial could be evaluated."""
+
+
+class Driver:
+    """Runs one job; every call of ``advance`` moves it on.
+
+    Args:
+        start: The job, and what earlier runs of it have found.
+        make_pool: Makes the evaluators once the job is unpacked.
+    """
+
+    def __init__(self, start: DriverStart, make_pool: Callable[[JobData], Pool]) -> None:
+        self._make_pool = make_pool
+        self._outbox = Outbox()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="driver")
+        self._loading = self._thread.submit(load_job, start)
+        self._close_pool: Callable[[], None] = lambda: None
+        self._calls: dict[int, _Call] = {}
+        self._ready: set[int] = set()  # slots whose evaluator is prepared and free
+        self._again: deque[Trial] = deque()  # their evaluator was lost
+        self._retried: set[int] = set()
+        self._failures: list[str] = []  # in a row
+        self._float: Measurement | None = None
+        self._step: Callable[[], None] = self._load
+
+    def advance(self, acknowledged: int) -> list[tuple[int, Event]]:
+        """Return all events after ``acknowledged``, waiting a little if there is nothing to say yet."""
+        self._outbox.acknowledge(acknowledged)
+        if not self._outbox.pending:
+            try:
+                self._step()
+            except (InputError, PreparationError) as error:
+                self._end("failed", str(error))
+            except Exception as error:  # a job that says why it failed beats one that hangs
+                logger.exception("the driver failed")
+                self._end("failed", f"internal error: {type(error).__name__}: {error}")
+        return list(self._outbox.pending)
+
+    def _load(self) -> None:
+        self._outbox.emit(StatusChanged(status="preparing"))
+        self._step = self._start_evaluators
+
+    def _start_evaluators(self) -> None:
+        if not _arrived(self._loading):
+            return
+        self._job = self._loading.result()
+        self._opening = self._thread.submit(_open, self._job)
+        self._pool = self._make_pool(replace(self._job, trials=()))
+        self._close_pool = self._pool.close
+        for slot in range(self._pool.size):
+            self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
+        self._step = self._prepare
+
+    def _prepare(self) -> None:
+        self._take()
+        if self._float is None or not _arrived(self._opening):
+            return
+        problem, ranges = self._opening.result()
+        self._run = SearchRun(problem, float_accuracy=self._float.accuracy, stored=self._job.trials)
+        self._outbox.emit(
+            Prepared(
+                baseline=_float_evaluation(problem, self._float),
+                split=self._job.split.sizes(),
+                variables={variable.name: variable.choices for variable in problem.space.variables},
+                ranges=ranges,
+                resolvable_drop=resolvable_drop(self._float.accuracy, self._float.images),
+            )
+        )
+        self._outbox.emit(StatusChanged(status="searching"))
+        budget = self._job.spec.budget
+        self._meter = BudgetMeter(
+            trials=budget.trials,
+            minutes=budget.minutes,
+            now=time.monotonic(),
+            done=len(self._run.ended),
+            spent_s=self._job.spent_s,
+        )
+        self._exhausted = False
+        self._step = self._search
+
+    def _search(self) -> None:
+        for slot in sorted(self._ready):
+            trial = self._next_trial()
+            if trial is None:
+                break
+            self._call(slot, trial, "evaluate", self._patience_s, plan=trial.plan)
+            self._outbox.emit(TrialStarted(trial=trial))
+        if self._outbox.pending:
+            return
+        if self._out_of_trials and not any(call.trial for call in self._calls.values()):
+            self._begin_packaging()
+        else:
+            self._take()
+
+    def _next_trial(self) -> Trial | None:
+        """Return the next trial that needs an evaluator; those that end without one are reported on the way."""
+        if self._again:
+            return self._again.popleft()
+        for _ in range(INFEASIBLE_PER_CALL):
+            if self._out_of_trials:
+                return None
+            trial = self._run.next()
+            if trial is None:
+                self._exhausted = True
+                return None
+            if trial.status is TrialStatus.RUNNING:
+                return trial
+            self._report(trial)
+        return None
+
+    @property
+    def _out_of_trials(self) -> bool:
+        if self._again or self._run.interrupted:
+            return False
+        return self._exhausted or self._meter.exhausted(time.monotonic(), started=self._run.started)
+
+    def _begin_packaging(self) -> None:
+        self._finalists = deque(
+            trial
+            for trial in finalists(self._run.ended, self._job.spec, float_accuracy=self._float_accuracy)
+            if trial.number not in self._job.packaged
+        )
+        self._retried.clear()
+        self._outbox.emit(StatusChanged(status="packaging"))
+        self._step = self._package
+
+    def _package(self) -> None:
+        for slot in sorted(self._ready):
+            if not self._again and not self._finalists:
+                break
+            trial = self._again.popleft() if self._again else self._finalists.popleft()
+            evaluation = _measured(trial)
+            self._call(
+                slot,
+                trial,
+                "package",
+                self._patience_s + PREPARING_PATIENCE_S,
+                plan=trial.plan,
+                number=trial.number,
+                measured_correct=evaluation.correct,
+                price=self._run.price(trial),
+            )
+        if any(call.trial for call in self._calls.values()) or self._again:
+            self._take()
+        elif not self._finalists:
+            self._end("done", self._remark())
+
+    def _take(self) -> None:
+        """Take in what evaluators have finished, and replace those that are lost or take too long."""
+        for finished in self._pool.wait(WAIT_S):
+            call = self._calls.pop(finished.slot)
+            if finished.lost:
+                self._lost(finished.slot, call, finished.error or "the evaluator was lost")
+                continue
+            self._ready.add(finished.slot)
+            if call.trial is None:
+                self._prepared(finished)
+            elif isinstance(finished.value, Package):
+                self._packed(call.trial, finished.value)
+            elif isinstance(finished.value, Measurement):
+                self._measured(call.trial, finished.value, time.monotonic() - call.since)
+            else:
+                self._failed(call.trial, finished.error or "no result")
+        for slot, call in list(self._calls.items()):
+            if time.monotonic() > call.until:
+                self._pool.abandon(slot)
+                del self._calls[slot]
+                self._lost(slot, call, f"no answer within {call.until - call.since:.0f} s")
+        if len(self._failures) >= FAILURES_IN_A_ROW:
+            causes = "; ".join(dict.fromkeys(self._failures))
+            self._end("failed", f"{len(self._failures)} failures in a row, nothing succeeded in between: {causes}")
+
+    def _prepared(self, finished: Finished) -> None:
+        if finished.error is not None:
+            raise PreparationError(finished.error)
+        self._float = self._float or finished.value
+
+    def _measured(self, trial: Trial, measurement: Measurement, elapsed_s: float) -> None:
+        self._failures.clear()
+        dispatch_s = max(0.0, elapsed_s - sum(measurement.seconds.values()))
+        self._report(self._run.measured(trial, measurement, dispatch_s=dispatch_s))
+
+    def _packed(self, trial: Trial, package: Package) -> None:
+        self._failures.clear()
+        self._outbox.emit(
+            CheckpointReady(
+                number=trial.number,
+                files=package.files,
+                verification=package.verification,
+                verified=package.verified,
+            )
+        )
+
+    def _failed(self, trial: Trial, error: str) -> None:
+        self._failures.append(f"trial {trial.number}: {error}")
+        if trial.status is TrialStatus.RUNNING:
+            self._report(self._run.failed(trial, error))
+        else:
+            self._outbox.emit(
+                CheckpointReady(number=trial.number, files={}, verification={"failures": [error]}, verified=False)
+            )
+
+    def _lost(self, slot: int, call: _Call, error: str) -> None:
+        """Prepare a slot's new evaluator. Its trial runs once more, under its number, before it counts as failed."""
+        self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
+        if call.trial is None:
+            self._failures.append(f"preparing: {error}")
+        elif call.trial.number in self._retried:
+            self._failed(call.trial, error)
+        else:
+            self._retried.add(call.trial.number)
+            self._again.append(call.trial)
+
+    def _report(self, trial: Trial) -> None:
+        self._meter.done += 1
+        pace = self._meter.pace(time.monotonic())
+        self._outbox.emit(TrialEnded(trial=trial))
+        self._outbox.emit(Progress(done=pace.done, total=pace.total, seconds_left=pace.seconds_left))
+
+    def _call(self, slot: int, trial: Trial | None, method: str, patience_s: float, **arguments: Any) -> None:
+        self._ready.discard(slot)
+        self._pool.submit(slot, method, **arguments)
+        now = time.monotonic()
+        self._calls[slot] = _Call(trial, now, now + patience_s)
+
+    def _end(self, status: str, reason: str | None) -> None:
+        self._outbox.emit(JobEnded(status=status, reason=reason))
+        self._step = lambda: None
+        self.close()
+
+    def close(self) -> None:
+        """End the evaluators; there is nothing to save."""
+        self._close_pool()
+        self._calls.clear()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _remark(self) -> str | None:
+        """Say why a search that went through has found nothing."""
+        if any(trial.status is TrialStatus.DONE for trial in self._run.ended):
+            return None
+        return "no candidate that was tried keeps the limits of any device"
+
+    @property
+    def _float_accuracy(self) -> float:
+        return 0.0 if self._float is None else self._float.accuracy
+
+    @property
+    def _patience_s(self) -> float:
+        forward_s = 0.0 if self._float is None else self._float.seconds["forward"]
+        return LEAST_PATIENCE_S + PATIENCE * forward_s
+
+
+def _open(job: JobData) -> tuple[Problem, Ranges]:
+    problem = Problem(job.spec, job.shapes, job.structure, job.profiles)
+    return problem, reachable_ranges(problem)
+
+
+def _arrived(future: Future[Any]) -> bool:
+    return bool(wait([future], timeout=WAIT_S).done)
+
+
+def _float_evaluation(problem: Problem, measurement: Measurement) -> Evaluation:
+    price = problem.pricing.price(Plan())
+    return Evaluation(
+        costs=price.costs,
+        packed_bytes=price.packed_bytes,
+        macs=price.macs,
+        bit_ops=price.bit_ops,
+        accuracy=measurement.accuracy,
+        correct=measurement.correct,
+        images=measurement.images,
+        seconds=measurement.seconds,
+    )
+
+
+def _measured(trial: Trial) -> Evaluation:
+    if trial.evaluation is None:
+        raise ValueError(f"trial {trial.number} was not measured")
+    return trial.evaluation

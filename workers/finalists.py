@@ -1,0 +1,62 @@
+"""Which trials are packed and verified when the search is over."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from search.pareto import non_dominated
+from workers.events import Trial, TrialStatus
+from workers.spec import JobSpec
+
+CHECKPOINTS_PER_DEVICE = 6
+USUAL_DROP = 0.01
+"""Drop of accuracy that counts as small where the job names none."""
+
+
+def finalists(trials: Sequence[Trial], spec: JobSpec, *, float_accuracy: float) -> list[Trial]:
+    """Return the trials of each device's front that are worth a checkpoint, best first, each once.
+
+    Best is within the allowed drop and cheapest in the first cost objective, ties to accuracy. What drops further
+    follows by its accuracy. Devices take turns, so that each one's best come early.
+    """
+    ranked = [
+        _ranked(trials, spec, number, float_accuracy)[:CHECKPOINTS_PER_DEVICE] for number in range(len(spec.devices))
+    ]
+    turns = [row[place] for place in range(CHECKPOINTS_PER_DEVICE) for row in ranked if place < len(row)]
+    return list({trial.number: trial for trial in turns}.values())
+
+
+def front(trials: Sequence[Trial], objectives: Sequence[str], device: str) -> list[Trial]:
+    """Return the feasible, evaluated trials that no other one beats on this device."""
+    feasible = [
+        trial
+        for trial in trials
+        if trial.status is TrialStatus.DONE
+        and trial.evaluation is not None
+        and device in trial.evaluation.costs
+        and trial.evaluation.costs[device].feasible
+    ]
+    if not feasible:
+        return []
+    kept = non_dominated(np.array([_point(trial, objectives, device) for trial in feasible]))
+    return [trial for trial, keep in zip(feasible, kept, strict=True) if keep]
+
+
+def _ranked(trials: Sequence[Trial], spec: JobSpec, number: int, float_accuracy: float) -> list[Trial]:
+    device = spec.devices[number]
+    allowed = USUAL_DROP if device.limits.accuracy_drop is None else device.limits.accuracy_drop
+
+    def rank(trial: Trial) -> tuple[bool, float, float]:
+        accuracy, *costs = _point(trial, spec.objectives, device.name)
+        within = float_accuracy + accuracy <= allowed
+        return (not within, costs[0], accuracy) if within else (True, accuracy, costs[0])
+
+    return sorted(front(trials, spec.objectives, device.name), key=rank)
+
+
+def _point(trial: Trial, objectives: Sequence[str], device: str) -> list[float]:
+    """Return the trial's objectives, all to be minimised, the negated accuracy first."""
+    if trial.evaluation is None or trial.evaluation.accuracy is None:
+        raise ValueError(f"trial {trial.number} was not measured")
+    costs = trial.evaluation.costs[device]
+    return [-trial.evaluation.accuracy, *(float(getattr(costs, name)) for name in objectives[1:])]

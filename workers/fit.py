@@ -1,0 +1,133 @@
+"""What can be reached at all: the fit check, from prices alone and before anything is run."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+from compress.network.graph import Graph, Network
+from compress.structure import analyse
+from hwmodels.profile import load_profile
+from search.space import Candidate, Space
+from workers.problem import Problem
+from workers.spec import COST_OBJECTIVES, JobSpec
+
+Ranges = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""By device and cost: ``smallest``, ``middle``, ``largest``."""
+
+DEPLOYABLE = "deployable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImpossibleLimit:
+    """A limit below everything that can be reached; ``limit`` is ``deployable`` if nothing runs on the device."""
+
+    device: str
+    limit: str
+    value: float
+    smallest: float | None = None
+    middle: float | None = None
+    largest: float | None = None
+
+
+def fit_ranges(
+    graph: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    spec: Mapping[str, Any],
+    profiles: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the reachable range of every cost on every device, without the network's values and without Ray.
+
+    Args:
+        graph: ``Graph`` as JSON.
+        shapes: Shape of every tensor, as in the header of the weights' file.
+        spec: ``JobSpec`` as JSON.
+        profiles: Device profiles as JSON, by name.
+    """
+    tensors = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
+    network = Network(graph=Graph.from_json(graph), tensors=tensors)
+    problem = Problem(
+        JobSpec.from_json(spec),
+        network,
+        analyse(network),
+        {name: load_profile(profile) for name, profile in profiles.items()},
+    )
+    return reachable_ranges(problem)
+
+
+def reachable_ranges(problem: Problem) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the range of every cost on every device over candidates that can run there.
+
+    Prices the corners of the space; where a limit lies below all of them, descends from the best one, one variable at
+    a time, before calling it the smallest. A device on which no corner can run has no ranges.
+    """
+    corners = problem.corners()
+    ranges: dict[str, dict[str, dict[str, float]]] = {}
+    for device in problem.spec.devices:
+        runs = [corner for corner in corners if problem.price(corner).costs[device.name].deployable]
+        if not runs:
+            ranges[device.name] = {}
+            continue
+        ranges[device.name] = {}
+        for cost in COST_OBJECTIVES:
+            values = [_cost(problem, corner, device.name, cost) for corner in runs]
+            smallest, limit = min(values), getattr(device.limits, cost)
+            if limit is not None and limit < smallest:
+                smallest = _smallest_near(problem, runs[values.index(smallest)], device.name, cost)
+            ranges[device.name][cost] = {"smallest": smallest, "middle": median(values), "largest": max(values)}
+    return ranges
+
+
+def impossible_limits(spec: JobSpec, ranges: Ranges) -> list[ImpossibleLimit]:
+    """Return the limits that nothing in the job's space can keep."""
+    found: list[ImpossibleLimit] = []
+    for device in spec.devices:
+        if not ranges[device.name]:
+            found.append(ImpossibleLimit(device=device.name, limit=DEPLOYABLE, value=1.0))
+        for cost, row in ranges[device.name].items():
+            value = getattr(device.limits, cost)
+            if value is not None and value < row["smallest"]:
+                found.append(ImpossibleLimit(device=device.name, limit=cost, value=value, **row))
+    return found
+
+
+def feasible_floors(problem: Problem, device: str) -> list[Candidate]:
+    """Return corners that keep all limits of a device, or one candidate found below the corners, or nothing."""
+    corners = problem.corners()
+    feasible = [corner for corner in corners if problem.price(corner).costs[device].feasible]
+    runs = [corner for corner in corners if problem.price(corner).costs[device].deployable]
+    if feasible or not runs:
+        return feasible
+
+    def excess(candidate: Candidate) -> float:
+        costs = problem.price(candidate).costs[device]
+        return sum(costs.violations.values()) if costs.deployable else math.inf
+
+    found = _descended(problem.space, min(runs, key=excess), excess)
+    return [found] if excess(found) == 0 else []
+
+
+def _cost(problem: Problem, candidate: Candidate, device: str, cost: str) -> float:
+    return float(getattr(problem.price(candidate).costs[device], cost))
+
+
+def _smallest_near(problem: Problem, start: Candidate, device: str, cost: str) -> float:
+    def cost_where_it_runs(candidate: Candidate) -> float:
+        runs = problem.price(candidate).costs[device].deployable
+        return _cost(problem, candidate, device, cost) if runs else math.inf
+
+    return cost_where_it_runs(_descended(problem.space, start, cost_where_it_runs))
+
+
+def _descended(space: Space, start: Candidate, cost: Callable[[Candidate], float]) -> Candidate:
+    """Return what one pass of changing each variable to its best choice, the others fixed, leads to."""
+    best, lowest = start, cost(start)
+    for place, variable in enumerate(space.variables):
+        for choice in range(len(variable.choices)):
+            tried = Candidate((*best.indices[:place], choice, *best.indices[place + 1 :]))
+            if (found := cost(tried)) < lowest:
+                best, lowest = tried, found
+    return best

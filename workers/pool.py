@@ -1,0 +1,144 @@
+"""A few evaluators, each doing one thing at a time: as Ray actors, or in this very thread."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from workers.evaluator import Evaluator
+from workers.job import JobData
+
+EVALUATOR_CPUS = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What became of a call. ``error`` is the reason if it failed; ``lost`` if the evaluator itself is gone."""
+
+    slot: int
+    value: Any = None
+    error: str | None = None
+    lost: bool = False
+
+
+class Pool(Protocol):
+    """Evaluators by slot. A slot takes one call at a time; a lost evaluator is replaced at once, not yet prepared."""
+
+    size: int
+
+    def submit(self, slot: int, method: str, **arguments: Any) -> None:
+        """Start ``Evaluator.<method>(**arguments)`` in a free slot."""
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        """Return the calls that ended, waiting at most so long for the first."""
+
+    def abandon(self, slot: int) -> None:
+        """Kill the evaluator of a slot that takes too long, and replace it; its call is forgotten."""
+
+    def close(self) -> None:
+        """End all evaluators."""
+
+
+class RayPool:
+    """Evaluators as Ray actors. Network and data are put into the object store once, for all of them."""
+
+    def __init__(self, job: JobData, *, size: int) -> None:
+        self.size = size
+        self._job = ray.put(job)
+        self._actors: list[Any] = [self._new_actor() for _ in range(size)]
+        self._calls: dict[ray.ObjectRef[Any], int] = {}
+
+    def submit(self, slot: int, method: str, **arguments: Any) -> None:
+        """Start a call in a free slot; returns at once."""
+        self._calls[self._actors[slot].call.remote(method, arguments)] = slot
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        """Return the calls that ended."""
+        if not self._calls:
+            return []
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
+        if ready:
+            # Others may have ended at the same time.
+            ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        return [self._finished(reference, self._calls.pop(reference)) for reference in ready]
+
+    def abandon(self, slot: int) -> None:
+        """Kill and replace one evaluator."""
+        self._calls = {reference: other for reference, other in self._calls.items() if other != slot}
+        ray.kill(self._actors[slot])
+        self._actors[slot] = self._new_actor()
+
+    def close(self) -> None:
+        """Kill all evaluators."""
+        self._calls.clear()
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _finished(self, reference: "ray.ObjectRef[Any]", slot: int) -> Finished:
+        try:
+            return Finished(slot=slot, value=ray.get(reference))
+        except RayTaskError as error:
+            return Finished(slot=slot, error=_reason(error.cause))
+        except RayActorError as error:
+            self._actors[slot] = self._new_actor()
+            return Finished(slot=slot, error=_reason(error), lost=True)
+        except RayError as error:
+            self.abandon(slot)
+            return Finished(slot=slot, error=_reason(error), lost=True)
+
+    def _new_actor(self) -> Any:
+        return ray.remote(_EvaluatorActor).options(num_cpus=EVALUATOR_CPUS).remote(self._job)
+
+
+class LocalPool:
+    """One evaluator in this thread: a call runs when its end is waited for. For one-off use and for debugging."""
+
+    size = 1
+
+    def __init__(self, job: JobData) -> None:
+        self._evaluator = Evaluator(job)
+        self._call: tuple[str, Mapping[str, Any]] | None = None
+
+    def submit(self, slot: int, method: str, **arguments: Any) -> None:
+        """Remember the call."""
+        self._call = method, arguments
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        """Run the call, however long it takes."""
+        if self._call is None:
+            return []
+        (method, arguments), self._call = self._call, None
+        run: Callable[..., Any] = getattr(self._evaluator, method)
+        try:
+            return [Finished(slot=0, value=run(**arguments))]
+        except Exception as error:  # whatever an evaluation dies of becomes its trial's reason
+            return [Finished(slot=0, error=_reason(error))]
+
+    def abandon(self, slot: int) -> None:
+        """Forget the call."""
+        self._call = None
+
+    def close(self) -> None:
+        """Forget the call."""
+        self._call = None
+
+
+class _EvaluatorActor:
+    """The thin Ray side of an evaluator."""
+
+    def __init__(self, job: JobData) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._evaluator = Evaluator(job)
+
+    def call(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        """Run one method of the evaluator."""
+        return getattr(self._evaluator, method)(**arguments)
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,0 +1,121 @@
+"""What plans cost: sizes and operations of the network that a plan leads to, and its price on each device."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from compress.workload import workload
+
+from compress.checkpoint.layout import packed_bytes
+from compress.network.graph import Network
+from compress.plan import Plan
+from compress.structure import Structure, restructure
+from hwmodels.errors import UnknownNameError
+from hwmodels.estimate import estimate
+from hwmodels.profile import Profile
+from workers.events import DeviceCosts
+from workers.spec import COST_OBJECTIVES, DeviceTarget, Limits
+
+KEPT_PRICES = 4096
+KEPT_SHAPES = 256
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What is known of a plan without running it."""
+
+    costs: Mapping[str, DeviceCosts]
+    packed_bytes: int
+    macs: int
+    bit_ops: int
+
+    @property
+    def feasible(self) -> bool:
+        """Whether all limits hold on at least one device."""
+        return any(costs.feasible for costs in self.costs.values())
+
+
+class Pricing:
+    """Prices plans of one network on several devices, each plan once.
+
+    Args:
+        network: The float network; values are not looked at, so it may be on the ``meta`` device.
+        structure: Its channel groups and blocks.
+        devices: The devices and the limits that hold there.
+        profiles: Device profiles by name.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        structure: Structure,
+        devices: Sequence[DeviceTarget],
+        profiles: Mapping[str, Profile],
+    ) -> None:
+        self._network = network.to_meta()
+        self._structure = structure
+        self._devices = [(device, _profile(profiles, device.name)) for device in devices]
+        self._prices: _Cache[Price] = _Cache(KEPT_PRICES)
+        self._shapes: _Cache[Network] = _Cache(KEPT_SHAPES)
+
+    def price(self, plan: Plan) -> Price:
+        """Return what a plan costs on every device, and by how much it breaks the limits there."""
+        return self._prices.get(plan.digest(), lambda: self._priced(plan))
+
+    def restructured(self, plan: Plan) -> Network:
+        """Return the network with a plan's operators and channels, without values."""
+        key = (
+            tuple((name, row.operator, tuple(sorted(row.parameters.items()))) for name, row in plan.operators.items()),
+            tuple(plan.keep_ratios.items()),
+        )
+        return self._shapes.get(key, lambda: restructure(self._network, plan, structure=self._structure, scores=None))
+
+    def _priced(self, plan: Plan) -> Price:
+        network = self.restructured(plan)
+        load = workload(network, plan)
+        costs = {}
+        for device, profile in self._devices:
+            report = estimate(load, profile)
+            costs[device.name] = DeviceCosts(
+                latency_ms=report.latency_ms,
+                energy_mj=report.energy_mj,
+                model_bytes=report.model_bytes,
+                peak_memory_bytes=report.peak_memory_bytes,
+                violations=violations(report, device.limits),
+                deployable=report.deployable,
+                reason=report.reason,
+            )
+        return Price(costs=costs, packed_bytes=packed_bytes(network, plan), macs=load.macs, bit_ops=load.bit_ops)
+
+
+def violations(costs: object, limits: Limits) -> dict[str, float]:
+    """Return by what share each broken limit is exceeded; ``costs`` has a field for each of ``COST_OBJECTIVES``."""
+    bounds = {name: getattr(limits, name) for name in COST_OBJECTIVES}
+    excess = {name: getattr(costs, name) / bound - 1 for name, bound in bounds.items() if bound is not None}
+    return {name: share for name, share in excess.items() if share > 0}
+
+
+def _profile(profiles: Mapping[str, Profile], name: str) -> Profile:
+    if name not in profiles:
+        raise UnknownNameError("devices", f"must be one of {', '.join(sorted(profiles))}", name)
+    return profiles[name]
+
+
+class _Cache(Generic[T]):
+    """Keeps the results that were asked for last."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        self._kept[key] = made = make()
+        if len(self._kept) > self._limit:
+            self._kept.popitem(last=False)
+        return made

@@ -1,0 +1,237 @@
+"""A job as a search problem: its space, what a candidate means, and what it costs."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from compress.network.graph import Network
+from compress.operators import OPERATORS
+from compress.placement import LAYER_OPS
+from compress.plan import LayerBits, OperatorChoice, Plan
+from compress.pruners import PRUNERS
+from compress.quantizers import QUANTIZERS
+from compress.structure import Structure, kept_channels
+from compress.weights import ACTIVATION_BITS
+from hwmodels.errors import InputError, UnknownNameError
+from hwmodels.profile import Profile
+from search.space import Candidate, Choice, Space, Variable
+from workers.pricing import Price, Pricing
+from workers.spec import JobSpec, KeepSpec
+
+ORIGINAL = "original"
+BASELINE_WEIGHT_BITS = (8, 6, 4)
+BASELINE_ACTIVATION_BITS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A plan that every job tries first; ``candidate`` is ``None`` if the job's space has no such choices."""
+
+    label: str
+    plan: Plan
+    candidate: Candidate | None
+
+
+class Problem:
+    """Builds the search space of a job, decodes candidates to plans and prices these.
+
+    Variables: ``operator <block>``, ``channels <group>``, ``weights <layer>``, ``activations <layer>``, and, where the
+    job offers several, ``quantizer <layer>`` and ``pruner``. Choices run from the cheapest to the most expensive. What
+    has a single choice is no variable.
+
+    Args:
+        spec: The job.
+        network: The float network; only its shapes are used.
+        structure: Its channel groups and blocks.
+        profiles: Device profiles by name.
+    """
+
+    def __init__(self, spec: JobSpec, network: Network, structure: Structure, profiles: Mapping[str, Profile]) -> None:
+        self.spec = spec
+        self._network = network.to_meta()
+        self._structure = structure
+        self.pricing = Pricing(network, structure, spec.devices, profiles)
+        self._layers = _weighted(network)
+        _check(spec, self._layers)
+        choices = {**self._operator_choices(), **self._channel_choices(), **self._layer_choices()}
+        if len(spec.space.pruners) > 1:
+            choices["pruner"] = spec.space.pruners
+        self._fixed = {name: offered[0] for name, offered in choices.items() if len(offered) == 1}
+        self.space = Space(
+            tuple(
+                Variable(name=name, choices=offered, ordered=not name.startswith(("quantizer ", "pruner")))
+                for name, offered in choices.items()
+                if len(offered) > 1
+            )
+        )
+
+    def decode(self, candidate: Candidate) -> Plan:
+        """Return the plan that a candidate stands for.
+
+        Choices that make no difference (bits of a layer in a block that is skipped) are left out, so candidates that
+        lead to the same network have plans with the same digest.
+        """
+        return self._plan({**self._fixed, **self.space.values(candidate)})
+
+    def price(self, candidate: Candidate) -> Price:
+        """Return what a candidate's plan costs."""
+        return self.pricing.price(self.decode(candidate))
+
+    def baselines(self) -> list[Baseline]:
+        """Return the uniform plans: 8, 6 and 4 bit weights, 8 bit activations, nothing else changed."""
+        return [self._uniform(bits) for bits in BASELINE_WEIGHT_BITS]
+
+    def corners(self) -> list[Candidate]:
+        """Return the candidates in which each kind of variable stands at one same choice everywhere."""
+        kinds = list(dict.fromkeys(variable.name.split(" ")[0] for variable in self.space.variables))
+        corners: list[dict[str, int]] = [{}]
+        for kind in kinds:
+            most = max(len(v.choices) for v in self.space.variables if v.name.split(" ")[0] == kind)
+            # The middle of a range of bits or ratios is no corner; operators have no order of price for every limit.
+            places = range(most) if kind in ("weights", "operator") else sorted({0, most - 1})
+            corners = [{**corner, kind: place} for corner in corners for place in places]
+        found = (
+            Candidate(tuple(min(corner[v.name.split(" ")[0]], len(v.choices) - 1) for v in self.space.variables))
+            for corner in corners
+        )
+        return list(dict.fromkeys(found))
+
+    def _plan(self, values: Mapping[str, Choice]) -> Plan:
+        space = self.spec.space
+        operators = {
+            block: OperatorChoice(operator=str(values[f"operator {block}"]))
+            for block in (row.name for row in self._structure.blocks)
+            if values.get(f"operator {block}", ORIGINAL) != ORIGINAL
+        }
+        replaced = self.pricing.restructured(Plan(operators=operators)) if operators else self._network
+        layers = _weighted(replaced)
+        keep_ratios = {
+            group.name: float(values[f"channels {group.name}"])
+            for group in self._structure.groups.groups
+            if values.get(f"channels {group.name}", 1.0) != 1.0 and _remains(group.layers, layers)
+        }
+        return Plan(
+            operators=operators,
+            keep_ratios=keep_ratios,
+            layers={layer: self._bits(layer, values) for layer in sorted(layers)},
+            pruner=str(values.get("pruner", space.pruners[0])) if keep_ratios else space.pruners[0],
+        )
+
+    def _bits(self, layer: str, values: Mapping[str, Choice]) -> LayerBits:
+        if layer in self._layers:
+            quantizer = str(values[f"quantizer {layer}"])
+            return LayerBits(
+                weight_bits=_nearest(int(values[f"weights {layer}"]), QUANTIZERS.get(quantizer).bit_widths),
+                activation_bits=int(values[f"activations {layer}"]),
+                quantizer=quantizer,
+            )
+        # A layer of a replacement is named after the layer in whose place it stands, "<layer>/<role>".
+        return self._bits(max((name for name in self._layers if layer.startswith(f"{name}/")), key=len), values)
+
+    def _uniform(self, bits: int) -> Baseline:
+        wanted: dict[str, Choice] = {}
+        for name in (*(variable.name for variable in self.space.variables), *self._fixed):
+            kind, _, layer = name.partition(" ")
+            pinned = self.spec.keep.get(layer, KeepSpec()).weight_bits
+            wishes: dict[str, Choice] = {
+                "operator": ORIGINAL,
+                "channels": 1.0,
+                "weights": bits if pinned is None else pinned,
+                "activations": BASELINE_ACTIVATION_BITS,
+                "quantizer": self.spec.space.quantizers[0],
+                "pruner": self.spec.space.pruners[0],
+            }
+            wanted[name] = wishes[kind]
+        in_space = all(wanted[v.name] in v.choices for v in self.space.variables)
+        candidate = self.space.candidate({v.name: wanted[v.name] for v in self.space.variables}) if in_space else None
+        plan = self._plan(wanted)
+        if candidate is not None and self.decode(candidate).digest() != plan.digest():
+            candidate = None  # a choice that the job fixed is another one
+        return Baseline(label=f"uniform {bits} bit", plan=plan, candidate=candidate)
+
+    def _operator_choices(self) -> dict[str, tuple[Choice, ...]]:
+        """Return for each block the operators that fit it, by MACs and then weights of the network with them."""
+        found: dict[str, tuple[Choice, ...]] = {}
+        folded = self._structure.prepared(self._network).folded
+        for block in self._structure.blocks:
+            fitting = [
+                name
+                for name in self.spec.space.operators
+                if name != ORIGINAL and OPERATORS.get(name).fits(block, folded) is None
+            ]
+            if any(not self._free(layer) for layer in self._layers.intersection(block.nodes)):
+                fitting = []
+            found[f"operator {block.name}"] = tuple(
+                sorted([*fitting, ORIGINAL], key=lambda name, block=block.name: self._size_with(block, name))  # type: ignore[misc]
+            )
+        return found
+
+    def _size_with(self, block: str, operator: str) -> tuple[int, int]:
+        plan = Plan(operators={block: OperatorChoice(operator=operator)} if operator != ORIGINAL else {})
+        price = self.pricing.price(plan)
+        return price.macs, price.packed_bytes
+
+    def _channel_choices(self) -> dict[str, tuple[Choice, ...]]:
+        return {
+            f"channels {group.name}": self._ratios(group.channels)
+            if all(self.spec.keep.get(layer, KeepSpec()).prune for layer in group.layers)
+            else (1.0,)
+            for group in self._structure.groups.groups
+        }
+
+    def _ratios(self, channels: int) -> tuple[float, ...]:
+        """Return one keep-ratio for each number of channels that the job's ratios lead to."""
+        by_count = {kept_channels(channels, ratio): ratio for ratio in sorted(self.spec.space.keep_ratios)}
+        return tuple(sorted(by_count.values()))
+
+    def _layer_choices(self) -> dict[str, tuple[Choice, ...]]:
+        space = self.spec.space
+        found: dict[str, tuple[Choice, ...]] = {}
+        for layer in sorted(self._layers):
+            pinned = self.spec.keep.get(layer, KeepSpec()).weight_bits
+            found[f"weights {layer}"] = tuple(sorted(set(space.weight_bits))) if pinned is None else (pinned,)
+            found[f"activations {layer}"] = tuple(sorted(set(space.activation_bits)))
+            found[f"quantizer {layer}"] = space.quantizers
+        return found
+
+    def _free(self, layer: str) -> bool:
+        """Whether a layer may disappear: the user has not asked for anything to be kept of it."""
+        return layer not in self.spec.keep
+
+
+def _weighted(network: Network) -> frozenset[str]:
+    return frozenset(node.name for node in network.graph.nodes if node.op in LAYER_OPS)
+
+
+def _remains(old: Collection[str], layers: Collection[str]) -> bool:
+    """Tell whether one of the old layers is still there, or something in its place."""
+    return any(name in layers or any(layer.startswith(f"{name}/") for layer in layers) for name in old)
+
+
+def _nearest(bits: int, widths: Collection[int]) -> int:
+    """Return the width that a quantizer has for a choice that only another one offers."""
+    return min(widths, key=lambda width: (abs(width - bits), width))
+
+
+def _check(spec: JobSpec, layers: Collection[str]) -> None:
+    """Refuse names that nobody knows and widths that no quantizer of the job has.
+
+    Raises:
+        InputError: Names the field, the rule and the value.
+    """
+    for name in spec.keep:
+        if name not in layers:
+            raise UnknownNameError(f"keep.{name}", f"must be a layer of the network: {', '.join(sorted(layers))}", name)
+    for name in spec.space.pruners:
+        PRUNERS.get(name)
+    widths = {bits for name in spec.space.quantizers for bits in QUANTIZERS.get(name).bit_widths}
+    pinned = {f"keep.{name}.weight_bits": row.weight_bits for name, row in spec.keep.items()}
+    wanted = {**{f"space.weight_bits[{place}]": bits for place, bits in enumerate(spec.space.weight_bits)}, **pinned}
+    for field, bits in wanted.items():
+        if bits is not None and bits not in widths:
+            raise InputError(field, f"must be one of {', '.join(map(str, sorted(widths)))}", bits)
+    for place, bits in enumerate(spec.space.activation_bits):
+        if bits not in ACTIVATION_BITS:
+            raise InputError(f"space.activation_bits[{place}]", "must be in 2..8", bits)
+    for place, ratio in enumerate(spec.space.keep_ratios):
+        if not 0 < ratio <= 1:
+            raise InputError(f"space.keep_ratios[{place}]", "must be above 0 and at most 1", ratio)

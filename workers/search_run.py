@@ -1,0 +1,223 @@
+"""The search of one job between its evaluations: which trial is next, and what the study learns from one."""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from compress.plan import Plan
+from search.repair import repair
+from search.space import Candidate
+from search.strategies import Direction, Score
+from search.study import Asked, Study
+from workers.evaluator import Measurement
+from workers.events import DeviceCosts, Evaluation, Origin, Trial, TrialStatus
+from workers.fit import feasible_floors
+from workers.pricing import Price
+from workers.problem import Problem
+from workers.spec import COST_OBJECTIVES, DeviceTarget
+
+ACCURACY_DROP = "accuracy_drop"
+DEPLOYABLE = "deployable"
+
+_REPAIR_STREAM = 1  # keeps the randomness of repairs apart from the study's
+
+
+class SearchRun:
+    """Gives out trials and takes back what was measured of them.
+
+    Baselines come first, then what the study proposes, repaired towards the limits of the device whose turn it is.
+    Trials that an earlier run has stored are taken in at the start; those that were running come again, under their
+    numbers, before anything new.
+
+    Args:
+        problem: Space and prices.
+        float_accuracy: What drops are counted from.
+        stored: The trials of earlier runs.
+    """
+
+    def __init__(self, problem: Problem, *, float_accuracy: float, stored: Sequence[Trial] = ()) -> None:
+        self._problem = problem
+        self._spec = problem.spec
+        self._float_accuracy = float_accuracy
+        self._floors = {device.name: feasible_floors(problem, device.name) for device in self._spec.devices}
+        self._study = Study(
+            problem.space,
+            strategy=self._spec.strategy,
+            directions=_directions(self._spec.objectives),
+            targets=[device.name for device in self._spec.devices],
+            seed=self._spec.seed,
+            trials=self._spec.budget.trials,
+            key=lambda candidate: problem.decode(candidate).digest(),
+        )
+        in_order = sorted(stored, key=lambda trial: trial.number)
+        self._interrupted = deque(trial for trial in in_order if trial.status is TrialStatus.RUNNING)
+        self.ended = [trial for trial in in_order if trial.status is not TrialStatus.RUNNING]
+        for trial in in_order:
+            self._learn(trial)
+        tried = {trial.label for trial in stored if trial.origin is Origin.BASELINE}
+        self._baselines = deque(row for row in problem.baselines() if row.label not in tried)
+        self._next_number = max((trial.number + 1 for trial in stored), default=0)
+        self._seconds: dict[int, dict[str, float]] = {}  # by number, until the trial ends
+
+    @property
+    def started(self) -> int:
+        """How many trials have been given out, those of earlier runs included."""
+        return self._next_number - len(self._interrupted)
+
+    @property
+    def interrupted(self) -> int:
+        """How many trials of an earlier run are still to be run again."""
+        return len(self._interrupted)
+
+    def price(self, trial: Trial) -> Price:
+        """Return what the trial's plan costs."""
+        return self._problem.pricing.price(Plan.from_json(trial.plan))
+
+    def next(self) -> Trial | None:
+        """Return the next trial: ``running``, or ``infeasible`` and ended if it breaks the limits of every device.
+
+        ``None`` if the space has nothing new.
+        """
+        if self._interrupted:
+            return self._interrupted.popleft()
+        number = self._next_number
+        trial = self._baseline(number) if self._baselines else self._proposed(number)
+        if trial is None:
+            return None
+        self._next_number += 1
+        return trial if trial.status is TrialStatus.RUNNING else self._ended(trial)
+
+    def measured(self, trial: Trial, measurement: Measurement, *, dispatch_s: float) -> Trial:
+        """Return the trial as it ended, and let the study learn from it."""
+        evaluation = replace(
+            self._priced(trial),
+            accuracy=measurement.accuracy,
+            correct=measurement.correct,
+            images=measurement.images,
+            seconds={**self._seconds.pop(trial.number, {}), **measurement.seconds, "dispatch": dispatch_s},
+        )
+        return self._ended(replace(trial, status=TrialStatus.DONE, evaluation=evaluation))
+
+    def failed(self, trial: Trial, error: str) -> Trial:
+        """Return the trial as it failed; its candidate is not tried again."""
+        evaluation = replace(self._priced(trial), seconds=self._seconds.pop(trial.number, {}), error=error)
+        return self._ended(replace(trial, status=TrialStatus.FAILED, evaluation=evaluation))
+
+    def _baseline(self, number: int) -> Trial:
+        baseline = self._baselines.popleft()
+        candidate = {} if baseline.candidate is None else baseline.candidate.to_json()
+        trial = _running(number, Origin.BASELINE, candidate, baseline.plan, label=baseline.label)
+        if baseline.candidate is not None:
+            self._study.know(baseline.candidate)
+        return self._checked(trial, {})
+
+    def _proposed(self, number: int) -> Trial | None:
+        rng = np.random.default_rng([self._spec.seed, number, _REPAIR_STREAM])
+        repaired: set[Candidate] = set()
+        repair_s = 0.0
+
+        def adjust(candidate: Candidate, device: str) -> Candidate:
+            nonlocal repair_s
+            start = time.perf_counter()
+            result = self._repaired(candidate, device, rng)
+            if result != candidate:
+                repaired.add(result)
+            repair_s += time.perf_counter() - start
+            return result
+
+        start = time.perf_counter()
+        asked = self._study.ask(number, adjust=adjust)
+        sampler_s = time.perf_counter() - start - repair_s
+        if asked is None:
+            return None
+        candidate = _with_sampler(asked, repaired=asked.candidate in repaired)
+        trial = _running(number, Origin.SEARCH, candidate, self._problem.decode(asked.candidate))
+        return self._checked(trial, {"sampler": sampler_s, "repair": repair_s})
+
+    def _repaired(self, candidate: Candidate, device: str, rng: np.random.Generator) -> Candidate:
+        floors = self._floors[device]
+        if not floors:
+            return candidate
+        found = repair(
+            candidate,
+            space=self._problem.space,
+            feasible=lambda tried: self._problem.price(tried).costs[device].feasible,
+            floor=floors[int(rng.integers(len(floors)))],
+            rng=rng,
+        )
+        return candidate if found is None else found
+
+    def _checked(self, trial: Trial, seconds: dict[str, float]) -> Trial:
+        """Price a new trial; where no device can take it, it has ended already."""
+        start = time.perf_counter()
+        evaluation = self._priced(trial)
+        seconds["price"] = time.perf_counter() - start
+        if any(costs.feasible for costs in evaluation.costs.values()):
+            self._seconds[trial.number] = seconds
+            return trial
+        return replace(trial, status=TrialStatus.INFEASIBLE, evaluation=replace(evaluation, seconds=seconds))
+
+    def _ended(self, trial: Trial) -> Trial:
+        start = time.perf_counter()
+        self._learn(trial)
+        if trial.evaluation is not None:
+            seconds = {**trial.evaluation.seconds, "tell": time.perf_counter() - start}
+            trial = replace(trial, evaluation=replace(trial.evaluation, seconds=seconds))
+        self.ended.append(trial)
+        return trial
+
+    def _learn(self, trial: Trial) -> None:
+        """Let the study know of a trial that runs or ended."""
+        if "indices" not in trial.candidate:
+            return
+        candidate = Candidate.from_json(trial.candidate)
+        if trial.status in (TrialStatus.DONE, TrialStatus.INFEASIBLE) and trial.evaluation is not None:
+            self._study.tell(candidate, self._scores(trial.evaluation), trial.candidate.get("sampler"))
+        else:
+            self._study.know(candidate)
+
+    def _scores(self, evaluation: Evaluation) -> dict[str, Score]:
+        # What was not measured is worth nothing; the broken limits keep it behind everything that was.
+        accuracy = evaluation.accuracy or 0.0
+        return {
+            device.name: Score(
+                values=(accuracy, *(float(getattr(evaluation.costs[device.name], name)) for name in self._costs)),
+                violations=self._violations(evaluation.costs[device.name], device, accuracy),
+            )
+            for device in self._spec.devices
+        }
+
+    def _violations(self, costs: DeviceCosts, device: DeviceTarget, accuracy: float) -> dict[str, float]:
+        bounded = [name for name in COST_OBJECTIVES if getattr(device.limits, name) is not None]
+        found = {name: costs.violations.get(name, 0.0) for name in bounded}
+        found[DEPLOYABLE] = 0.0 if costs.deployable else 1.0
+        if device.limits.accuracy_drop is not None:
+            found[ACCURACY_DROP] = max(0.0, self._float_accuracy - accuracy - device.limits.accuracy_drop)
+        return found
+
+    @property
+    def _costs(self) -> tuple[str, ...]:
+        return self._spec.objectives[1:]
+
+    def _priced(self, trial: Trial) -> Evaluation:
+        price = self.price(trial)
+        return Evaluation(costs=price.costs, packed_bytes=price.packed_bytes, macs=price.macs, bit_ops=price.bit_ops)
+
+
+def _running(number: int, origin: Origin, candidate: Mapping[str, Any], plan: Plan, *, label: str = "") -> Trial:
+    return Trial(
+        number=number, origin=origin, label=label, candidate=candidate, plan=plan.to_json(), status=TrialStatus.RUNNING
+    )
+
+
+def _with_sampler(asked: Asked, *, repaired: bool) -> dict[str, Any]:
+    return {**asked.candidate.to_json(), "sampler": {**asked.sampler, "repaired": repaired}}
+
+
+def _directions(objectives: Sequence[str]) -> tuple[Direction, ...]:
+    costs: list[Direction] = ["minimize" for _ in objectives[1:]]
+    return ("maximize", *costs)
