@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8321, ge=0, le=65535, validation_alias="TIGHTFIT_PORT")
 
     max_upload_bytes: PositiveInt = Field(default=1 * GIB, validation_alias="TIGHTFIT_MAX_UPLOAD_BYTES")
+    max_unpacked_bytes: PositiveInt = Field(default=4 * GIB, validation_alias="TIGHTFIT_MAX_UNPACKED_BYTES")
+    """What an archive of data may unpack to, and the longest file that ingestion may write."""
     max_body_bytes: PositiveInt = Field(default=4 * MIB, validation_alias="TIGHTFIT_MAX_BODY_BYTES")
     """Longest JSON body (uploads have their own limit)."""
     ingest_seconds: PositiveFloat = Field(default=120.0, validation_alias="TIGHTFIT_INGEST_SECONDS")

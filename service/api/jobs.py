@@ -1,0 +1,106 @@
+"""``/v1/jobs``: submit, list, watch, control."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from sqlalchemy import Connection
+
+from service.api.dependencies import Cursor, Limit, ServicesOf, find_job
+from service.api.job_schemas import JobCreate
+from service.api.presenters import job_read, job_summary
+from service.api.schemas import JobRead, JobSummary, Page
+from service.store.jobs import Jobs
+from service.store.records import JobRecord
+from service.store.states import JobStatus
+from service.submission import submit
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=200, description="Two requests with the same key queue one job"),
+]
+
+
+@router.post("", status_code=202)
+def submit_job(
+    services: ServicesOf, response: Response, body: JobCreate, idempotency_key: IdempotencyKey = None
+) -> JobRead:
+    """Queue a compression job and return at once.
+
+    Follow ``GET /v1/jobs/{id}/events``; the front is final when ``status`` is ``done``. Unknown models, data sets and
+    devices answer 404; a limit that nothing can keep answers 422 with what can be reached.
+    """
+    job, new = submit(
+        services,
+        body.to_spec(),
+        model_id=body.model_id,
+        dataset_id=body.dataset_id,
+        idempotency_key=idempotency_key,
+        request=body.model_dump(mode="json"),
+    )
+    response.status_code = 202 if new else 200
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    with services.database.read() as connection:
+        return _read(connection, job)
+
+
+@router.get("")
+def list_jobs(
+    services: ServicesOf,
+    status: Annotated[list[JobStatus] | None, Query(description="Only jobs of these statuses")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[JobSummary]:
+    """List jobs, the newest first."""
+    with services.database.read() as connection:
+        jobs = Jobs(connection)
+        rows = jobs.page(statuses=status or (), before=cursor, limit=limit + 1)
+        counts = jobs.trial_counts([row.id for row in rows[:limit]])
+    return Page(
+        items=[job_summary(row, counts[row.id]) for row in rows[:limit]],
+        next_cursor=rows[limit - 1].id if len(rows) > limit else None,
+    )
+
+
+@router.get("/{job_id}")
+def read_job(services: ServicesOf, job_id: str) -> JobRead:
+    """Return a job as it stands."""
+    with services.database.read() as connection:
+        return _read(connection, find_job(connection, job_id))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(services: ServicesOf, job_id: str) -> JobRead:
+    """End a job; what it has found stays. One that runs ends within seconds."""
+    with services.database.write() as connection:
+        find_job(connection, job_id)
+        return _read(connection, Jobs(connection).cancel(job_id))
+
+
+@router.post("/{job_id}/pause")
+def pause_job(services: ServicesOf, job_id: str) -> JobRead:
+    """Stop a job until it is resumed; a trial in flight is evaluated again then."""
+    with services.database.write() as connection:
+        find_job(connection, job_id)
+        return _read(connection, Jobs(connection).pause(job_id))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(services: ServicesOf, job_id: str) -> JobRead:
+    """Let a paused job go on with the trials it has."""
+    with services.database.write() as connection:
+        find_job(connection, job_id)
+        return _read(connection, Jobs(connection).resume(job_id))
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete_job(services: ServicesOf, job_id: str) -> None:
+    """Forget a job with its trials; one that runs must be cancelled first."""
+    with services.database.write() as connection:
+        find_job(connection, job_id)
+        Jobs(connection).remove(job_id)
+
+
+def _read(connection: Connection, job: JobRecord) -> JobRead:
+    return job_read(job, Jobs(connection).trial_counts([job.id])[job.id])

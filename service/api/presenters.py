@@ -1,0 +1,208 @@
+"""From rows of the store to answers."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hwmodels.estimate import CostReport, estimate
+from hwmodels.profile import Profile
+from hwmodels.workload import Workload
+from service.api.schemas import (
+    Baseline,
+    BlockRead,
+    ChannelGroupRead,
+    CheckpointRead,
+    CostsRead,
+    DatasetRead,
+    EstimateRead,
+    FloatPoint,
+    FrontRead,
+    JobDevice,
+    JobRead,
+    JobSummary,
+    KernelRow,
+    LayerRead,
+    ModelRead,
+    ModelSummary,
+    PreprocessingRead,
+    Progress,
+    TrialCounts,
+    TrialRead,
+)
+from service.fronts import Front
+from service.store.records import DatasetRecord, JobRecord, ModelRecord, TrialRecord
+from workers.events import Evaluation
+from workers.spec import JobSpec, Limits
+
+
+def model_summary(model: ModelRecord) -> ModelSummary:
+    """Present a model in a list."""
+    about = model.description
+    names = ("input_shape", "classes", "parameters", "macs", "float_bytes")
+    return ModelSummary(
+        id=model.id,
+        name=model.name,
+        format=model.format,
+        task=model.task,
+        created_at=model.created_at,
+        **{name: about[name] for name in names},
+    )
+
+
+def model_read(model: ModelRecord, profiles: Mapping[str, Profile]) -> ModelRead:
+    """Present a model with its parts and its float price on every device."""
+    about = model.description
+    load = Workload.from_json(about["workload"])
+    return ModelRead(
+        **model_summary(model).model_dump(),
+        preprocessing=PreprocessingRead.model_validate(dict(model.preprocessing)),
+        layers=[LayerRead(**row) for row in about["layers"]],
+        blocks=[BlockRead(**row) for row in about["blocks"]],
+        groups=[ChannelGroupRead(name=row["name"], channels=row["channels"]) for row in about["groups"]],
+        unprunable=about["unprunable"],
+        baseline={name: costs_read(estimate(load, profile)) for name, profile in profiles.items()},
+    )
+
+
+def dataset_read(dataset: DatasetRecord) -> DatasetRead:
+    """Present a data set."""
+    return DatasetRead(id=dataset.id, name=dataset.name, created_at=dataset.created_at, **dataset.description)
+
+
+def costs_read(report: CostReport) -> CostsRead:
+    """Present the price of a network on a device."""
+    return CostsRead(
+        latency_ms=report.latency_ms,
+        energy_mj=report.energy_mj,
+        model_bytes=report.model_bytes,
+        peak_memory_bytes=report.peak_memory_bytes,
+        deployable=report.deployable,
+        reason=report.reason,
+    )
+
+
+def estimate_read(report: CostReport, load: Workload, limits: Limits, violations: Mapping[str, float]) -> EstimateRead:
+    """Present a price with its rows, and whether it keeps the limits if there are some."""
+    limited = any(value is not None for value in (limits.latency_ms, limits.energy_mj)) or any(
+        value is not None for value in (limits.model_bytes, limits.peak_memory_bytes)
+    )
+    return EstimateRead(
+        **costs_read(report).model_dump(exclude={"violations"}),
+        violations=dict(violations),
+        device=report.device,
+        expected_error=report.expected_error,
+        fits=report.deployable and not violations if limited else None,
+        macs=load.macs,
+        bit_ops=load.bit_ops,
+        layers=kernel_rows(report),
+    )
+
+
+def kernel_rows(report: CostReport) -> list[KernelRow]:
+    """Present a price kernel by kernel."""
+    return [
+        KernelRow.model_validate({name: getattr(row, name) for name in row.__dataclass_fields__})
+        for row in report.kernels
+    ]
+
+
+def job_summary(job: JobRecord, counts: Mapping[str, int]) -> JobSummary:
+    """Present a job in a list."""
+    spec = JobSpec.from_json(job.spec)
+    devices = spec.to_json()["devices"]
+    return JobSummary(
+        id=job.id,
+        name=job.name,
+        status=job.status,
+        reason=job.reason,
+        model_id=job.model_id,
+        dataset_id=job.dataset_id,
+        devices=[JobDevice(**device) for device in devices],
+        created_at=job.created_at,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+        progress=None if job.progress is None else Progress(**job.progress),
+        trial_counts=TrialCounts(**counts),
+    )
+
+
+def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
+    """Present a job."""
+    spec = job.spec
+    return JobRead(
+        **job_summary(job, counts).model_dump(),
+        requested=job.request,
+        objectives=spec["objectives"],
+        space=spec["space"],
+        keep=spec["keep"],
+        budget=spec["budget"],
+        strategy=spec["strategy"],
+        seed=spec["seed"],
+        baseline=None if job.baseline is None else _baseline(job.baseline),
+        split=job.split,
+        variables=job.variables,
+        ranges=dict(job.ranges),
+    )
+
+
+def trial_read(trial: TrialRecord) -> TrialRead:
+    """Present a trial."""
+    found = None if trial.evaluation is None else Evaluation.from_json(trial.evaluation)
+    return TrialRead(
+        id=trial.id,
+        job_id=trial.job_id,
+        number=trial.number,
+        origin=trial.origin,
+        label=trial.label,
+        status=trial.status,
+        feasible={} if found is None else {name: costs.feasible for name, costs in found.costs.items()},
+        accuracy=None if found is None else found.accuracy,
+        correct=None if found is None else found.correct,
+        images=None if found is None else found.images,
+        packed_bytes=None if found is None else found.packed_bytes,
+        macs=None if found is None else found.macs,
+        bit_ops=None if found is None else found.bit_ops,
+        costs={} if trial.evaluation is None else _costs(trial.evaluation["costs"]),
+        plan=dict(trial.plan),
+        seconds={} if found is None else dict(found.seconds),
+        error=None if found is None else found.error,
+        checkpoint=None if trial.checkpoint is None else CheckpointRead.model_validate(dict(trial.checkpoint)),
+        created_at=trial.created_at,
+        ended_at=trial.ended_at,
+    )
+
+
+def trials_read(trials: Iterable[TrialRecord]) -> list[TrialRead]:
+    """Present trials."""
+    return [trial_read(trial) for trial in trials]
+
+
+def front_read(job: JobRecord, front: Front) -> FrontRead:
+    """Present a front, the float network beside it."""
+    device = front.target.name
+    return FrontRead(
+        device=device,
+        x=front.x,
+        y=front.y,
+        points=trials_read(row.record for row in front.points),
+        baselines=trials_read(row.record for row in front.baselines),
+        float=_float_point(job, device),
+        hypervolume=front.hypervolume,
+        reference=dict(front.reference),
+        feasible_count=front.feasible,
+    )
+
+
+def _float_point(job: JobRecord, device: str) -> FloatPoint | None:
+    if job.baseline is None or device not in job.baseline["costs"]:
+        return None
+    costs = _costs(job.baseline["costs"])[device]
+    return FloatPoint(accuracy=job.baseline["accuracy"], packed_bytes=job.baseline["packed_bytes"], costs=costs)
+
+
+def _baseline(evaluation: Mapping[str, Any]) -> Baseline:
+    names = ("accuracy", "correct", "images", "packed_bytes", "macs")
+    return Baseline(**{name: evaluation[name] for name in names}, costs=_costs(evaluation["costs"]))
+
+
+def _costs(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, CostsRead]:
+    return {device: CostsRead(**row) for device, row in costs.items()}

@@ -1,0 +1,63 @@
+"""What the service is made of: built once at start, handed to routes and pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anyio import CapacityLimiter
+
+from hwmodels.profile import Profile, builtin_profiles, load_profile
+from service.artifacts import ArtifactStore
+from service.errors import NotFoundError
+from service.settings import Settings
+from service.store.database import Database
+from service.store.uploads import Devices
+from workers.ingest.client import IngestClient
+from workers.ingest.protocol import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Database, artefacts and ingestion of one process."""
+
+    settings: Settings
+    database: Database
+    artifacts: ArtifactStore
+    ingest: IngestClient
+    upload_threads: CapacityLimiter
+    """Uploads that may be in work at once; they wait here and not in the threads that answer everybody else."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Services":
+        """Connect to everything that the settings name; ingestion starts with its first request, or ``start``."""
+        settings.temporary.mkdir(parents=True, exist_ok=True)
+        limits = Limits(
+            seconds=settings.ingest_seconds,
+            memory_bytes=settings.ingest_memory_bytes,
+            file_bytes=settings.max_unpacked_bytes + 2**20,
+        )
+        return cls(
+            settings=settings,
+            database=Database(settings.database_url),
+            artifacts=ArtifactStore(settings.artifacts_url),
+            ingest=IngestClient(scratch=settings.temporary, limits=limits, concurrency=settings.ingest_concurrency),
+            upload_threads=CapacityLimiter(2 * settings.ingest_concurrency),
+        )
+
+    def close(self) -> None:
+        """Close all connections and end ingestion."""
+        self.ingest.close()
+        self.database.close()
+
+    def profiles(self) -> dict[str, Profile]:
+        """Return every device profile that is known, those that ship with the product first."""
+        with self.database.read() as connection:
+            custom = Devices(connection).all()
+        return {**builtin_profiles(), **{row.name: load_profile(row.profile) for row in custom}}
+
+    def chosen_profiles(self, names: Mapping[str, str]) -> dict[str, Profile]:
+        """Return profiles by name; ``names`` says for each in which field it was asked for."""
+        known = self.profiles()
+        for name, field in names.items():
+            if name not in known:
+                raise NotFoundError("device", name, field=field, known=tuple(known))
+        return {name: known[name] for name in names}

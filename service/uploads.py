@@ -1,0 +1,148 @@
+"""Taking in models and data sets: ingest first, keep the files, then write one row. A refused upload leaves nothing."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hwmodels.errors import InputError
+from service.artifacts import CHUNK_BYTES, Artifact
+from service.errors import NotFoundError, TooLargeError
+from service.services import Services
+from service.store.identifiers import new_id
+from service.store.records import DatasetRecord, ModelRecord
+from service.store.rows import moment
+from service.store.tables import LOCAL_OWNER
+from service.store.uploads import Datasets, Models
+from workers.ingest.descriptions import checked_dataset, checked_model
+from workers.spec import Preprocessing
+
+TASKS = ("classification",)
+LAYOUTS = ("NHWC", "NCHW")
+
+
+def add_model(
+    services: Services, file: BinaryIO, *, name: str, architecture: str | None, task: str, preprocessing: Preprocessing
+) -> tuple[ModelRecord, bool]:
+    """Ingest and store a network; say whether it is new.
+
+    The same file with the same words about it is one model, under the name that it first had.
+
+    Raises:
+        InputError: The file or one of the fields cannot be used.
+        TooLargeError: The file is longer than uploads may be.
+    """
+    if task not in TASKS:
+        raise InputError("task", f"must be one of {', '.join(TASKS)}", task)
+    _check_preprocessing(preprocessing)
+    with _on_disk(services, file) as (path, source):
+        parameters = {"path": str(path), "architecture": architecture}
+        with services.ingest.run("model", parameters) as reply:
+            description = checked_model(reply.result)
+            _check_channels(preprocessing, description["input_shape"])
+            graph = services.artifacts.store_file(reply.file("graph.json"))
+            weights = services.artifacts.store_file(reply.file("weights.safetensors"))
+        services.artifacts.store_file(path)
+    said = {"architecture": architecture, "task": task, "preprocessing": preprocessing.to_json()}
+    model = ModelRecord(
+        id=new_id(),
+        owner=LOCAL_OWNER,
+        name=name,
+        digest=_digest(source, said),
+        format=architecture or "onnx",
+        task=task,
+        preprocessing=preprocessing.to_json(),
+        description=description,
+        source_artifact=source.digest,
+        graph_artifact=graph.digest,
+        weights_artifact=weights.digest,
+        created_at=moment(),
+    )
+    with services.database.write() as connection:
+        return Models(connection).add(model)
+
+
+def add_dataset(services: Services, file: BinaryIO, *, name: str) -> tuple[DatasetRecord, bool]:
+    """Ingest and store a data set; say whether it is new.
+
+    Raises:
+        InputError: The file cannot be used.
+        TooLargeError: The file is longer than uploads may be.
+    """
+    with _on_disk(services, file) as (path, source):
+        parameters = {"path": str(path), "max_bytes": services.settings.max_unpacked_bytes}
+        with services.ingest.run("dataset", parameters) as reply:
+            description = checked_dataset(reply.result)
+            data = services.artifacts.store_file(reply.file("data.safetensors"))
+    dataset = DatasetRecord(
+        id=new_id(),
+        owner=LOCAL_OWNER,
+        name=name,
+        digest=_digest(source, {}),
+        description=description,
+        artifact=data.digest,
+        created_at=moment(),
+    )
+    with services.database.write() as connection:
+        return Datasets(connection).add(dataset)
+
+
+def find_model(services: Services, identifier: str, *, field: str | None = None) -> ModelRecord:
+    """Return a model, or say in which ``field`` an unknown one was asked for."""
+    with services.database.read() as connection:
+        found = Models(connection).get(identifier)
+    if found is None:
+        raise NotFoundError("model", identifier, field=field)
+    return found
+
+
+def find_dataset(services: Services, identifier: str, *, field: str | None = None) -> DatasetRecord:
+    """Return a data set, or say in which ``field`` an unknown one was asked for."""
+    with services.database.read() as connection:
+        found = Datasets(connection).get(identifier)
+    if found is None:
+        raise NotFoundError("dataset", identifier, field=field)
+    return found
+
+
+@contextmanager
+def _on_disk(services: Services, file: BinaryIO) -> Iterator[tuple[Path, Artifact]]:
+    """Give an upload as a file that another process can open, with its hash and length, for the length of the block."""
+    limit = services.settings.max_upload_bytes
+    path = services.settings.temporary / f"upload-{new_id()}"
+    digest, length = hashlib.sha256(), 0
+    try:
+        with path.open("wb") as copy:
+            while piece := file.read(CHUNK_BYTES):
+                length += len(piece)
+                if length > limit:
+                    raise TooLargeError(f"a file must be at most {limit} bytes")
+                copy.write(piece)
+                digest.update(piece)
+        yield path, Artifact(digest=digest.hexdigest(), bytes=length)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _check_preprocessing(preprocessing: Preprocessing) -> None:
+    if preprocessing.layout not in LAYOUTS:
+        raise InputError("layout", f"must be one of {', '.join(LAYOUTS)}", preprocessing.layout)
+    if not preprocessing.scale > 0:
+        raise InputError("scale", "must be positive", preprocessing.scale)
+    if len(preprocessing.mean) != len(preprocessing.std):
+        raise InputError("std", f"must have as many values as mean ({len(preprocessing.mean)})", len(preprocessing.std))
+    if not all(value > 0 for value in preprocessing.std):
+        raise InputError("std", "must be positive", list(preprocessing.std))
+
+
+def _check_channels(preprocessing: Preprocessing, input_shape: list[int]) -> None:
+    channels = input_shape[0]
+    if len(preprocessing.mean) not in (1, channels):
+        raise InputError("mean", f"must have 1 or {channels} values: one per channel", len(preprocessing.mean))
+
+
+def _digest(source: Artifact, said: Mapping[str, Any]) -> str:
+    text = json.dumps({"source": source.digest, **said}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Everything that parses bytes of users, in processes that may die without taking the service along."""
