@@ -67,7 +67,7 @@ def reachable_ranges(problem: Problem) -> dict[str, dict[str, dict[str, float]]]
     corners = problem.corners()
     ranges: dict[str, dict[str, dict[str, float]]] = {}
     for device in problem.spec.devices:
-        runs = [corner for corner in corners if problem.price(corner).costs[device.name].deployable]
+        runs = [corner for corner in corners if problem.costs(corner, device.name).deployable]
         if not runs:
             ranges[device.name] = {}
             continue
@@ -97,13 +97,13 @@ def impossible_limits(spec: JobSpec, ranges: Ranges) -> list[ImpossibleLimit]:
 def feasible_floors(problem: Problem, device: str) -> list[Candidate]:
     """Return corners that keep all limits of a device, or one candidate found below the corners, or nothing."""
     corners = problem.corners()
-    feasible = [corner for corner in corners if problem.price(corner).costs[device].feasible]
-    runs = [corner for corner in corners if problem.price(corner).costs[device].deployable]
+    feasible = [corner for corner in corners if problem.costs(corner, device).feasible]
+    runs = [corner for corner in corners if problem.costs(corner, device).deployable]
     if feasible or not runs:
         return feasible
 
     def excess(candidate: Candidate) -> float:
-        costs = problem.price(candidate).costs[device]
+        costs = problem.costs(candidate, device)
         return sum(costs.violations.values()) if costs.deployable else math.inf
 
     found = _descended(problem.space, min(runs, key=excess), excess)
@@ -111,12 +111,12 @@ def feasible_floors(problem: Problem, device: str) -> list[Candidate]:
 
 
 def _cost(problem: Problem, candidate: Candidate, device: str, cost: str) -> float:
-    return float(getattr(problem.price(candidate).costs[device], cost))
+    return float(getattr(problem.costs(candidate, device), cost))
 
 
 def _smallest_near(problem: Problem, start: Candidate, device: str, cost: str) -> float:
     def cost_where_it_runs(candidate: Candidate) -> float:
-        runs = problem.price(candidate).costs[device].deployable
+        runs = problem.costs(candidate, device).deployable
         return _cost(problem, candidate, device, cost) if runs else math.inf
 
     return cost_where_it_runs(_descended(problem.space, start, cost_where_it_runs))

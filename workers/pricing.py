@@ -5,15 +5,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from compress.workload import workload
-
 from compress.checkpoint.layout import packed_bytes
 from compress.network.graph import Network
 from compress.plan import Plan
 from compress.structure import Structure, restructure
+from compress.workload import workload
 from hwmodels.errors import UnknownNameError
 from hwmodels.estimate import estimate
 from hwmodels.profile import Profile
+from hwmodels.workload import Workload
 from workers.events import DeviceCosts
 from workers.spec import COST_OBJECTIVES, DeviceTarget, Limits
 
@@ -57,38 +57,60 @@ class Pricing:
     ) -> None:
         self._network = network.to_meta()
         self._structure = structure
-        self._devices = [(device, _profile(profiles, device.name)) for device in devices]
-        self._prices: _Cache[Price] = _Cache(KEPT_PRICES)
+        self._devices = {device.name: (device, _profile(profiles, device.name)) for device in devices}
         self._shapes: _Cache[Network] = _Cache(KEPT_SHAPES)
+        self._loads: _Cache[tuple[Workload, dict[str, DeviceCosts]]] = _Cache(KEPT_PRICES)
+        self._sizes: _Cache[int] = _Cache(KEPT_PRICES)
 
     def price(self, plan: Plan) -> Price:
         """Return what a plan costs on every device, and by how much it breaks the limits there."""
-        return self._prices.get(plan.digest(), lambda: self._priced(plan))
-
-    def restructured(self, plan: Plan) -> Network:
-        """Return the network with a plan's operators and channels, without values."""
-        key = (
-            tuple((name, row.operator, tuple(sorted(row.parameters.items()))) for name, row in plan.operators.items()),
-            tuple(plan.keep_ratios.items()),
+        load, _ = self._load(plan)
+        return Price(
+            costs={name: self.costs(plan, name) for name in self._devices},
+            packed_bytes=self._sizes.get(plan_key(plan), lambda: packed_bytes(self.restructured(plan), plan)),
+            macs=load.macs,
+            bit_ops=load.bit_ops,
         )
-        return self._shapes.get(key, lambda: restructure(self._network, plan, structure=self._structure, scores=None))
 
-    def _priced(self, plan: Plan) -> Price:
-        network = self.restructured(plan)
-        load = workload(network, plan)
-        costs = {}
-        for device, profile in self._devices:
+    def costs(self, plan: Plan, device: str) -> DeviceCosts:
+        """Return what a plan costs on one device: all that it takes to know whether it keeps the limits there."""
+        load, known = self._load(plan)
+        if device not in known:
+            target, profile = self._devices[device]
             report = estimate(load, profile)
-            costs[device.name] = DeviceCosts(
+            known[device] = DeviceCosts(
                 latency_ms=report.latency_ms,
                 energy_mj=report.energy_mj,
                 model_bytes=report.model_bytes,
                 peak_memory_bytes=report.peak_memory_bytes,
-                violations=violations(report, device.limits),
+                violations=violations(report, target.limits),
                 deployable=report.deployable,
                 reason=report.reason,
             )
-        return Price(costs=costs, packed_bytes=packed_bytes(network, plan), macs=load.macs, bit_ops=load.bit_ops)
+        return known[device]
+
+    def restructured(self, plan: Plan) -> Network:
+        """Return the network with a plan's operators and channels, without values."""
+        return self._shapes.get(
+            _shape_key(plan), lambda: restructure(self._network, plan, structure=self._structure, scores=None)
+        )
+
+    def _load(self, plan: Plan) -> tuple[Workload, dict[str, DeviceCosts]]:
+        """Return the plan's workload, and its costs on the devices for which they were asked already."""
+        return self._loads.get(plan_key(plan), lambda: (workload(self.restructured(plan), plan), {}))
+
+
+def plan_key(plan: Plan) -> Hashable:
+    """Return what is equal for equal plans; takes a small part of the time of a digest."""
+    layers = tuple((name, bits.weight_bits, bits.activation_bits, bits.quantizer) for name, bits in plan.layers.items())
+    return _shape_key(plan), layers, plan.pruner, plan.repair, plan.numerics
+
+
+def _shape_key(plan: Plan) -> Hashable:
+    operators = tuple(
+        (name, row.operator, tuple(sorted(row.parameters.items()))) for name, row in plan.operators.items()
+    )
+    return operators, tuple(plan.keep_ratios.items())
 
 
 def violations(costs: object, limits: Limits) -> dict[str, float]:

@@ -14,12 +14,15 @@ from compress.weights import ACTIVATION_BITS
 from hwmodels.errors import InputError, UnknownNameError
 from hwmodels.profile import Profile
 from search.space import Candidate, Choice, Space, Variable
+from workers.events import DeviceCosts
 from workers.pricing import Price, Pricing
 from workers.spec import JobSpec, KeepSpec
 
 ORIGINAL = "original"
 BASELINE_WEIGHT_BITS = (8, 6, 4)
 BASELINE_ACTIVATION_BITS = 8
+
+KEPT_PLANS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ class Problem:
         self.pricing = Pricing(network, structure, spec.devices, profiles)
         self._layers = _weighted(network)
         _check(spec, self._layers)
+        self._plans: dict[Candidate, Plan] = {}
+        self._layers_alone: dict[tuple[str, str], frozenset[str]] = {}  # by the one block replaced and its operator
         choices = {**self._operator_choices(), **self._channel_choices(), **self._layer_choices()}
         if len(spec.space.pruners) > 1:
             choices["pruner"] = spec.space.pruners
@@ -70,11 +75,19 @@ class Problem:
         Choices that make no difference (bits of a layer in a block that is skipped) are left out, so candidates that
         lead to the same network have plans with the same digest.
         """
-        return self._plan({**self._fixed, **self.space.values(candidate)})
+        if candidate not in self._plans:
+            if len(self._plans) >= KEPT_PLANS:
+                self._plans.clear()
+            self._plans[candidate] = self._plan({**self._fixed, **self.space.values(candidate)})
+        return self._plans[candidate]
 
     def price(self, candidate: Candidate) -> Price:
         """Return what a candidate's plan costs."""
         return self.pricing.price(self.decode(candidate))
+
+    def costs(self, candidate: Candidate, device: str) -> DeviceCosts:
+        """Return what a candidate's plan costs on one device."""
+        return self.pricing.costs(self.decode(candidate), device)
 
     def baselines(self) -> list[Baseline]:
         """Return the uniform plans: 8, 6 and 4 bit weights, 8 bit activations, nothing else changed."""
@@ -102,8 +115,7 @@ class Problem:
             for block in (row.name for row in self._structure.blocks)
             if values.get(f"operator {block}", ORIGINAL) != ORIGINAL
         }
-        replaced = self.pricing.restructured(Plan(operators=operators)) if operators else self._network
-        layers = _weighted(replaced)
+        layers = self._layers_with(operators)
         keep_ratios = {
             group.name: float(values[f"channels {group.name}"])
             for group in self._structure.groups.groups
@@ -112,9 +124,20 @@ class Problem:
         return Plan(
             operators=operators,
             keep_ratios=keep_ratios,
-            layers={layer: self._bits(layer, values) for layer in sorted(layers)},
+            layers={layer: self._bits(layer, values) for layer in layers},
             pruner=str(values.get("pruner", space.pruners[0])) if keep_ratios else space.pruners[0],
         )
+
+    def _layers_with(self, operators: Mapping[str, OperatorChoice]) -> list[str]:
+        """Return the layers of the network with these operators, sorted. Blocks do not overlap: each counts alone."""
+        layers = set(self._layers)
+        for block, choice in operators.items():
+            key = (block, choice.operator)
+            if key not in self._layers_alone:
+                self._layers_alone[key] = _weighted(self.pricing.restructured(Plan(operators={block: choice})))
+            alone = self._layers_alone[key]
+            layers = (layers - (self._layers - alone)) | (alone - self._layers)
+        return sorted(layers)
 
     def _bits(self, layer: str, values: Mapping[str, Choice]) -> LayerBits:
         if layer in self._layers:

@@ -16,7 +16,7 @@ from search.study import Asked, Study
 from workers.evaluator import Measurement
 from workers.events import DeviceCosts, Evaluation, Origin, Trial, TrialStatus
 from workers.fit import feasible_floors
-from workers.pricing import Price
+from workers.pricing import Price, plan_key
 from workers.problem import Problem
 from workers.spec import COST_OBJECTIVES, DeviceTarget
 
@@ -51,7 +51,7 @@ class SearchRun:
             targets=[device.name for device in self._spec.devices],
             seed=self._spec.seed,
             trials=self._spec.budget.trials,
-            key=lambda candidate: problem.decode(candidate).digest(),
+            key=lambda candidate: plan_key(problem.decode(candidate)),
         )
         in_order = sorted(stored, key=lambda trial: trial.number)
         self._interrupted = deque(trial for trial in in_order if trial.status is TrialStatus.RUNNING)
@@ -145,7 +145,7 @@ class SearchRun:
         found = repair(
             candidate,
             space=self._problem.space,
-            feasible=lambda tried: self._problem.price(tried).costs[device].feasible,
+            feasible=lambda tried: self._problem.costs(tried, device).feasible,
             floor=floors[int(rng.integers(len(floors)))],
             rng=rng,
         )
