@@ -94,15 +94,10 @@ class Cutter:
         shapes = dict(before)
         for name, owners in axes.items():
             if name in shapes:
-                size = list(shapes[name])
-                for axis, owner in owners.items():
-                    size[axis] -= owner.removed(gone)
-                shapes[name] = tuple(size)
+                shapes[name] = _cut_shape(shapes[name], owners, gone)
             elif tensors[name].is_meta:
-                size = list(tensors[name].shape)
-                for axis, owner in owners.items():
-                    size[axis] -= owner.removed(gone)
-                tensors[name] = torch.empty(size, dtype=tensors[name].dtype, device="meta")
+                shape = _cut_shape(tensors[name].shape, owners, gone)
+                tensors[name] = torch.empty(shape, dtype=tensors[name].dtype, device="meta")
             else:
                 tensors[name] = _cut_tensor(tensors[name], owners, stays)
         nodes = [
@@ -176,6 +171,13 @@ def _by_axis(groups: Iterable[ChannelGroup]) -> dict[str, dict[int, _Axis]]:
         for member in (*group.tensors, *group.values):
             owners[member.name][member.axis].append((group.name, member))
     return {name: {axis: _Axis(tuple(of)) for axis, of in axes.items()} for name, axes in owners.items()}
+
+
+def _cut_shape(shape: Iterable[int], axes: Mapping[int, _Axis], gone: Mapping[str, int]) -> tuple[int, ...]:
+    size = list(shape)
+    for axis, owner in axes.items():
+        size[axis] -= owner.removed(gone)
+    return tuple(size)
 
 
 def _cut_tensor(tensor: Tensor, axes: Mapping[int, _Axis], stays: _Stays) -> Tensor:

@@ -91,13 +91,16 @@ def apply_operators(network: Network, replacements: Sequence[tuple[Block, Replac
             renamed[block.exit] = replacement.exit_becomes
     nodes = [new for node in graph.nodes for new in place.get(node.name, (node,))]
     if renamed:
-        nodes = [replace(node, inputs=tuple(_final(renamed, value) for value in node.inputs)) for node in nodes]
+        nodes = [_reading(renamed, node) if not renamed.keys().isdisjoint(node.inputs) else node for node in nodes]
     changed = Network(graph=replace(graph, nodes=tuple(nodes), shapes=shapes), tensors=tensors)
     return changed.used(), follows
 
 
-def _final(renamed: Mapping[str, str], value: str) -> str:
+def _reading(renamed: Mapping[str, str], node: Node) -> Node:
     """Follow renamings to their end: skipped blocks may stand in a row."""
-    while value in renamed:
-        value = renamed[value]
-    return value
+    inputs = list(node.inputs)
+    for index, value in enumerate(inputs):
+        while value in renamed:
+            value = renamed[value]
+        inputs[index] = value
+    return replace(node, inputs=tuple(inputs))
