@@ -264,7 +264,10 @@ class Client:
                 for event in self.events(job_id, after=last):
                     last, silent_since = event.id, None
                     yield event
-                if self.job(job_id).status in ENDED | {PAUSED}:
+                    # the stream of a paused job stays open; an old pause may be behind it
+                    if _says_paused(event) and self.job(job_id).status == PAUSED:
+                        return
+                if self.job(job_id).status in ENDED:
                     return
                 silent_since = None
             except ProblemError as error:
@@ -354,6 +357,10 @@ def _read(response: httpx.Response, kind: type[Read]) -> Read:
         return TypeAdapter(kind).validate_json(response.content)
     except ValidationError as error:
         raise ClientError(f"{response.url} answered what this client does not understand: {error}") from error
+
+
+def _says_paused(event: ServerEvent) -> bool:
+    return event.event == "status" and bool(json.loads(event.data).get("status") == PAUSED)
 
 
 def _form(fields: Mapping[str, Any]) -> dict[str, str | None]:

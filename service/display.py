@@ -61,8 +61,10 @@ def quantity(name: str, value: float | None) -> str:
     """Return the figure called ``name`` (``latency_ms``, ``model_bytes``, …) with its unit."""
     if value is None:
         return ABSENT
-    if name in ("accuracy", "accuracy_drop"):
+    if name == "accuracy":
         return accuracy(value)
+    if name == "accuracy_drop":
+        return f"{value * 100:g} points"
     if name.endswith("_bytes"):
         return size(value)
     if name.endswith("_ms"):
@@ -95,6 +97,7 @@ def moment(when: datetime | str | None) -> str:
 
 TITLES = {
     "accuracy": "accuracy",
+    "accuracy_drop": "accuracy drop",
     "latency_ms": "latency (ms)",
     "energy_mj": "energy (mJ)",
     "model_bytes": "model size (bytes)",

@@ -1,6 +1,7 @@
 """Where commands write: results on stdout, progress and errors on stderr, so that ``--json`` can be piped."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,16 @@ from rich.table import Table
 
 from service.client import ClientError, ProblemError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+PIPED_WIDTH = 160  # into a file or a pipe: wide enough that no table is folded
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPED_WIDTH)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def print_json(value: Any) -> None:
@@ -40,10 +49,10 @@ def plain(value: Any) -> Any:
 def table(title: str, *headers: str) -> Table:
     """Return an empty table; a header that starts with ``>`` is of a column of figures, aligned right."""
     result = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for index, header in enumerate(headers):
+    for header in headers:
         right = header.startswith(">")
         result.add_column(
-            header.removeprefix(">"), justify="right" if right else "left", no_wrap=right or index == 0, overflow="fold"
+            header.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
         )
     return result
 

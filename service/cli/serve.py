@@ -1,15 +1,19 @@
 """``tightfit serve``: the service in the foreground."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
+from service.cli.output import err
+from service.errors import AppError
 from service.settings import Settings
 
 
 def serve(
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; 8321 if left out.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind; loopback if left out.")] = None,
     home: Annotated[
         Path | None, typer.Option(envvar="TIGHTFIT_HOME", help="Folder for database and artefacts.")
@@ -19,5 +23,15 @@ def serve(
     from service.serve import serve as run  # the server's imports are not for commands that only ask it
 
     given: dict[str, Any] = {"TIGHTFIT_PORT": port, "TIGHTFIT_HOST": host, "TIGHTFIT_HOME": home}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    raise typer.Exit(run(settings))
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    err.print(f"tightfit at http://{settings.host}:{settings.port}, data in {settings.home}", soft_wrap=True)
+    try:
+        run(settings)
+    except AppError as error:
+        err.print(error.detail, style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None

@@ -42,7 +42,7 @@ def test_a_time_without_a_zone_is_utc() -> None:
     ("name", "value", "text"),
     [
         ("accuracy", 0.97243, "97.24 %"),
-        ("accuracy_drop", 0.01, "1.00 %"),
+        ("accuracy_drop", 0.015, "1.5 points"),
         ("latency_ms", 1.5, "1.50 ms"),
         ("energy_mj", 20.0, "20.0 mJ"),
         ("peak_memory_bytes", 2048, "2.05 kB"),
