@@ -1,8 +1,8 @@
 """The receiver's check of a network that somebody else wrote down, before anything is built from it.
 
 A graph arrives as JSON and its tensors as a safetensors header. What passes here consists of known operators with
-bounded attributes, defines every value once and before it is read, and has shapes that fit together: building and running
-it can then only take the time and memory that its shapes say.
+bounded attributes, defines every value once and before it is read, and has shapes that fit together: building and
+running it can then only take the time and memory that its shapes say.
 """
 
 import math
@@ -84,7 +84,8 @@ def _check_structure(data: object) -> None:
         field = f"nodes[{index}]"
         node = _mapping(row, field, ("name", "op", "inputs", "outputs", "attributes", "parameters"))
         _name(node["name"], f"{field}.name")
-        _require(node["op"] in OPS, f"{field}.op", f"must be one of {', '.join(sorted(OPS))}", node["op"])
+        known = isinstance(node["op"], str) and node["op"] in OPS
+        _require(known, f"{field}.op", f"must be one of {', '.join(sorted(OPS))}", node["op"])
         _names(node["inputs"], f"{field}.inputs", least=1)
         _names(node["outputs"], f"{field}.outputs", least=1)
         for part in ("attributes", "parameters"):

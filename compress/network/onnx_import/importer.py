@@ -1,0 +1,116 @@
+"""ONNX files become networks: read, translated node by node, tidied, checked."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from compress.network.check import check_network
+from compress.network.graph import Network
+from compress.network.onnx_import import (  # noqa: F401  (they enter their rules)
+    rules_elementwise,
+    rules_movement,
+    rules_pooling,
+    rules_weighted,
+)
+from compress.network.onnx_import.errors import FIELD, NotOnnxError, UnsupportedFormError, UnsupportedOperatorError
+from compress.network.onnx_import.patterns import recognise_patterns
+from compress.network.onnx_import.reading import read_model
+from compress.network.onnx_import.rules import RULES
+from compress.network.onnx_import.translation import Source, Translation
+from hwmodels.errors import InputError
+
+_FOLDED = {  # computed from shapes: constants by now, unless something that is not known stands in the way
+    *("Shape", "Size", "Range", "ConstantOfShape", "Where", "Equal", "Less", "Greater", "Not", "And", "Or", "Mod"),
+    *("ScatterND", "NonZero", "GatherND", "CastLike", "OneHot", "ReduceProd"),
+}
+
+
+def import_onnx(path: Path, data: Path | None = None) -> Network:
+    """Return the network of an ONNX file that nobody vouches for.
+
+    The network computes what the file says, for any batch size. Layers keep their node's name.
+
+    Args:
+        path: The ``.onnx`` file.
+        data: The file of tensors beside it, which current PyTorch writes by default (``model.onnx.data``). Nothing else
+            is ever opened, whatever the model says.
+
+    Raises:
+        InputError: A subclass from ``onnx_import.errors``, or ``ShapeError``.
+    """
+    try:
+        model = read_model(path, data)
+        _refuse_unknown(model)
+        network = recognise_patterns(_translate(model))
+        check_network(network)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise NotOnnxError(FIELD, "needs more memory than one network may take") from error
+    except Exception as error:  # parsers of three packages meet bytes that nobody vouches for
+        raise NotOnnxError(FIELD, f"must be a valid ONNX file: {type(error).__name__}: {error}") from error
+    return network
+
+
+def _refuse_unknown(model: ir.Model) -> None:
+    unknown = [
+        (node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}", _name(node))
+        for node in model.graph
+        if node.domain not in ("", "ai.onnx") or (node.op_type not in RULES and node.op_type != "Constant")
+    ]
+    foreign = [(op, name) for op, name in unknown if op not in _FOLDED]
+    if foreign:
+        raise UnsupportedOperatorError(foreign, RULES)
+    if unknown:
+        op, name = unknown[0]
+        raise UnsupportedFormError(
+            FIELD, f"node {name!r} ({op}) must depend on shapes alone, not on the input's values"
+        )
+
+
+def _translate(model: ir.Model) -> Network:
+    graph = model.graph
+    value = next(value for value in graph.inputs if value.name not in graph.initializers)
+    assert value.shape is not None
+    reserved = [str(output.name) for node in graph for output in node.outputs]
+    image = tuple(int(size) for size in value.shape[1:] if isinstance(size, int))
+    target = Translation(str(value.name), image, reserved=[*reserved, *graph.initializers, str(value.name)])
+    for name, initializer in graph.initializers.items():
+        target.constants[name] = _tensor(initializer.const_value, name)
+    opset = max(model.opset_imports.get(domain, 0) for domain in ("", "ai.onnx"))
+    for node in graph:
+        if node.op_type == "Constant":
+            output = node.outputs[0]
+            target.constants[str(output.name)] = _tensor(ir.convenience.get_const_tensor(output), str(output.name))
+            continue
+        source = Source(
+            node=node,
+            name=target.node_name(_name(node)),
+            inputs=tuple("" if value is None else target.resolve(str(value.name)) for value in node.inputs),
+            outputs=tuple(str(output.name or "") for output in node.outputs),
+            opset=opset,
+        )
+        RULES[node.op_type](source, target)
+    output_name = target.resolve(str(graph.outputs[0].name))
+    if target.is_constant(output_name) or target.batch_dim(output_name) != 0:
+        raise UnsupportedFormError(FIELD, "must have an output with the batch first")
+    return target.network(output_name)
+
+
+def _name(node: ir.Node) -> str:
+    """Return the node's own name, or one made of its first output's."""
+    return str(node.name or f"{node.op_type}_{node.outputs[0].name}")
+
+
+def _tensor(stored: ir.TensorProtocol | None, name: str) -> Tensor:
+    if stored is None:
+        raise NotOnnxError(FIELD, f"tensor {name!r} must have values")
+    values = stored.numpy()
+    if values.dtype.kind not in "fiub":
+        raise NotOnnxError(FIELD, f"tensor {name!r} must hold numbers", str(values.dtype))
+    if values.dtype in (np.float64, np.float16):
+        values = values.astype(np.float32)  # single constants only: such weights were refused
+    return torch.from_numpy(np.array(values, order="C"))
