@@ -51,7 +51,8 @@ class CostModel(ABC):
     """
 
     Parameters: ClassVar[type[Part]]
-    analytic: ClassVar[bool] = True  # False: fitted, may break monotonicity and reports where
+    analytic: ClassVar[bool] = True  # False: fitted or tabulated, may break monotonicity
+    additive: ClassVar[bool] = True  # False: a kernel's price depends on the others; ``prices`` is then overridden
 
     def __init__(self, profile: "Profile") -> None:
         self.profile = profile
@@ -59,6 +60,10 @@ class CostModel(ABC):
     @abstractmethod
     def price(self, kernel: Kernel, demand: Demand) -> KernelPrice:
         """Return the price of one kernel. Time is that of a warm run, batch of one."""
+
+    def prices(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> list[KernelPrice]:
+        """Return the prices of all kernels of a network, in order."""
+        return [self.price(kernel, demand) for kernel, demand in zip(kernels, demands, strict=True)]
 
     def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
         """Return the time of a network that belongs to no single kernel."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from hwmodels.cost_model import COST_MODELS, Demand
+from hwmodels.cost_model import COST_MODELS, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.memory import KIB, peak_memory_bytes
 from hwmodels.profile import FIGURES, Profile
@@ -121,7 +121,8 @@ class Pricer:
         elements, sizes = self.tensors(workload)
         kernels = workload.kernels
         demands = [self.demand(kernel, elements, sizes) for kernel in kernels]
-        rows = [self._row(kernel, demand) for kernel, demand in zip(kernels, demands, strict=True)]
+        prices = self.model.prices(kernels, demands)
+        rows = [self._row(*triple) for triple in zip(kernels, demands, prices, strict=True)]
         overhead_us = self.model.overhead_us(kernels, demands)
         overhead_mj = self._energy.kernel_mj(
             mac_pj=0.0, sram_bits=0.0, dram_bits=0.0, latency_us=overhead_us, roof_us=0.0
@@ -184,8 +185,7 @@ class Pricer:
             return f"activations of {kernel.activation_bits} bits, the runtime stores at most {widest}"
         return None
 
-    def _row(self, kernel: Kernel, demand: Demand) -> KernelCost:
-        price = self.model.price(kernel, demand)
+    def _row(self, kernel: Kernel, demand: Demand, price: KernelPrice) -> KernelCost:
         energy_mj = self._energy.kernel_mj(
             mac_pj=price.mac_pj,
             sram_bits=price.sram_bits,

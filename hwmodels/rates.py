@@ -1,10 +1,12 @@
 """Multiply-accumulate rates of a processor by arithmetic, width and class of kernel."""
 
 from collections.abc import Sequence
+from math import ceil, sqrt
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
+from hwmodels.cost_model import Demand
 from hwmodels.energy import EnergyModel
 from hwmodels.quantity import Part, Positive, Quantity, value_of
 from hwmodels.workload import Arithmetic, Kernel, KernelKind
@@ -59,12 +61,15 @@ def efficiency_class(kernel: Kernel) -> str:
     """Return the field of ``Efficiency`` that a kernel counts under."""
     kind = kernel.kind
     if kind is KernelKind.CONV:
-        if kernel.groups > 1:
+        if kernel.groups > FEW_GROUPS:
             return "grouped"
+        if kernel.kernel == (1, 1):
+            return "pointwise"  # a few groups run one after the other, as dense kernels do
         return "winograd" if kernel.kernel == (3, 3) and kernel.stride == (1, 1) else "conv"
     return str(kind.value) if kind in _NAMED else "conv"
 
 
+FEW_GROUPS = 4
 _NAMED = (KernelKind.POINTWISE, KernelKind.DEPTHWISE, KernelKind.LINEAR, KernelKind.MATMUL)
 _FALLBACK = {"winograd": "conv", "grouped": "depthwise", "matmul": "linear"}
 
@@ -125,6 +130,27 @@ def _fits(rate: Rate, key: tuple[Arithmetic, int, int, int, str]) -> bool:
         return False
     wide_enough = rate.weight_bits >= weight_bits and rate.activation_bits >= activation_bits
     return wide_enough and rate.arithmetic in (arithmetic, Arithmetic.INTEGER)
+
+
+def ramp_factor(kernel: Kernel, ramp_channels: float) -> float:
+    """Return by how much short inner loops stretch a kernel's compute time."""
+    if not ramp_channels or kernel.kind is KernelKind.DEPTHWISE:
+        return 1.0
+    return 1.0 + ramp_channels / inner_channels(kernel)
+
+
+def inner_channels(kernel: Kernel) -> int:
+    """Return the fewer of a group's input and output channels."""
+    return max(min(kernel.in_channels, kernel.out_channels) // kernel.groups, 1)
+
+
+def tile_factor(demand: Demand, kernel: Kernel, tile: int) -> float:
+    """Return by how much Winograd's square output tiles overshoot the output's rows and columns."""
+    if tile <= 1:
+        return 1.0
+    pixels = max(demand.output_elements // max(kernel.out_channels, 1), 1)
+    side = sqrt(pixels)  # outputs are taken to be square
+    return (ceil(side / tile - 1e-9) * tile / side) ** 2
 
 
 def padded_macs(kernel: Kernel, lanes: int) -> float:

@@ -9,10 +9,11 @@ from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
 from hwmodels.quantity import Part, Positive, Quantity, value_of
-from hwmodels.rates import Efficiency, Rate, RateTable, padded_macs
+from hwmodels.rates import Efficiency, Rate, RateTable, efficiency_class, padded_macs, ramp_factor, tile_factor
 from hwmodels.workload import Kernel
 
 GB_PER_S_TO_BYTES_PER_US = 1e3
+TRANSCENDENTAL = frozenset({"swish", "silu", "sigmoid", "gelu", "tanh", "softmax", "exp", "erf", "elu", "lrn"})
 
 
 class Cache(Part):
@@ -32,7 +33,10 @@ class RooflineParameters(Part):
     efficiency: Efficiency
     caches: tuple[Cache, ...] = ()
     dram_gb_per_s: Positive
-    element_ns: Quantity | None = None  # arithmetic of one output value of a kernel without MACs
+    activation_gb_per_s: Positive | None = None  # where activations cost more than weights (packing, layout changes)
+    winograd_tile: Quantity | None = None  # side of the output tile; rows and columns are rounded up to it
+    ramp_channels: Quantity | None = None  # channels at which a kernel reaches half of its class's rate
+    element_ns: Quantity | None = None  # one value of a kernel that computes exponentials
     launch_us: Quantity
     fixed_us: Quantity
 
@@ -50,9 +54,11 @@ class RooflineParameters(Part):
 class RooflineModel(CostModel):
     """``max(compute, memory) + launch`` per kernel, plus a fixed time per network.
 
-    Compute time is padded MACs over the reached rate of the kernel's class; memory time is bytes over the bandwidth of
-    the smallest level that holds the kernel's working set. Traffic that stays in a cache between kernels is left out,
-    so that chains of small kernels come out too slow; contention is left out, so that many threads come out too fast.
+    Compute time is padded MACs over the reached rate of the kernel's class, times ``1 + ramp / channels`` for the fewer
+    of a group's input and output channels (not for depthwise kernels): short inner loops pay their set-up. Memory time
+    is bytes over the bandwidth of the smallest level that holds the kernel's working set. Traffic that stays in a cache
+    between kernels is left out, so that chains of small kernels come out too slow; contention is left out, so that many
+    threads come out too fast.
 
     Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
@@ -77,6 +83,9 @@ class RooflineModel(CostModel):
             (cache.kib.value * 1024, max(cache.gb_per_s.value * GB_PER_S_TO_BYTES_PER_US, self._dram))
             for cache in model.caches
         ]
+        self._activation = min(value_of(model.activation_gb_per_s, model.dram_gb_per_s.value) * 1e3, self._dram)
+        self._tile = int(value_of(model.winograd_tile))
+        self._ramp = value_of(model.ramp_channels)
         self._element_us = value_of(model.element_ns) / 1e3
         self._launch_us = model.launch_us.value
         self._fixed_us = model.fixed_us.value
@@ -84,17 +93,21 @@ class RooflineModel(CostModel):
     def price(self, kernel: Kernel, demand: Demand) -> KernelPrice:
         """Return the price of one kernel."""
         moved = demand.weight_bytes + demand.input_bytes + demand.output_bytes
-        speed, dram_bytes = self._dram, float(moved)
+        dram_bytes = float(moved)
+        memory_us = demand.weight_bytes / self._dram + (moved - demand.weight_bytes) / self._activation
         for capacity, cache_speed in self._caches:
             if moved <= capacity:
-                speed, dram_bytes = cache_speed, demand.weight_bytes
+                memory_us, dram_bytes = moved / cache_speed, demand.weight_bytes
                 break
-        memory_us = moved / speed
-        compute_us, peak_us, picojoule = self._element_us * demand.output_elements, 0.0, 0.0
+        compute_us, peak_us, picojoule = 0.0, 0.0, 0.0
+        if self._element_us and kernel.op in TRANSCENDENTAL:
+            memory_us += self._element_us * demand.output_elements
         if kernel.macs:
-            best = None
+            best, stretch = None, ramp_factor(kernel, self._ramp)
+            if self._tile and efficiency_class(kernel) == "winograd":
+                stretch *= tile_factor(demand, kernel, self._tile)
             for option in self._table.options(kernel, demand.float_bits):
-                macs = padded_macs(kernel, option.lanes)
+                macs = padded_macs(kernel, option.lanes) * stretch
                 if best is None or macs * option.us_per_mac < compute_us:
                     best, compute_us = option, macs * option.us_per_mac
             if best is not None:
