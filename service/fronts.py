@@ -99,7 +99,7 @@ def front_of(
         UnknownNameError: The device is none of the job's, or an axis is not known.
     """
     target = target_of(job, device)
-    x = x or _first_cost(job)
+    x = x or first_cost(JobSpec.from_json(job.spec))
     y = y or "accuracy"
     for field, axis, known in (("x", x, X_AXES), ("y", y, Y_AXES)):
         if axis not in known:
@@ -140,7 +140,7 @@ def best_of(
     baseline = None if job.baseline is None else job.baseline.get("accuracy")
     if baseline is None:
         raise _no_best(f"the job is {job.status}: its float network has not been measured yet")
-    axis = _first_cost(job)
+    axis = first_cost(JobSpec.from_json(job.spec))
     remaining = measured(trials)
     for keep, otherwise in (
         (lambda row: True, f"the job is {job.status} and no trial has been measured yet"),
@@ -173,8 +173,9 @@ def _non_dominated(rows: Sequence[Measured], device: str, x: str) -> tuple[Measu
     return tuple(kept[point] for point in sorted(kept))
 
 
-def _first_cost(job: JobRecord) -> str:
-    return next((name for name in JobSpec.from_json(job.spec).objectives if name in COST_OBJECTIVES), "latency_ms")
+def first_cost(spec: JobSpec) -> str:
+    """Return the first cost objective of a job: the axis of its front, and what is best."""
+    return next((name for name in spec.objectives if name in COST_OBJECTIVES), "latency_ms")
 
 
 def _unverified(job: JobRecord) -> str:

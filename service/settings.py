@@ -12,7 +12,7 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
 class Settings(BaseSettings):
     """Read from the environment under the names below; the defaults need nothing installed or started."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     home: Path = Field(default=Path("~/.tightfit"), validation_alias="TIGHTFIT_HOME")
     """Where the embedded database, artefacts and temporary files live."""
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen for everybody else
         return self
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables from which a child process builds the same settings."""
+        return {
+            str(field.validation_alias): str(getattr(self, name)) for name, field in type(self).model_fields.items()
+        }
 
     @property
     def temporary(self) -> Path:

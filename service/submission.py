@@ -111,6 +111,8 @@ def submit(
         split=None,
         variables=None,
         ranges=ranges,
+        resolvable_drop=None,
+        spent_s=0.0,
         last_event=0,
         attempts=0,
         lease_owner=None,

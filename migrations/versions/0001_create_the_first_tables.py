@@ -73,6 +73,8 @@ def upgrade() -> None:
         sa.Column("split", sa.JSON(), nullable=True),
         sa.Column("variables", sa.JSON(), nullable=True),
         sa.Column("ranges", sa.JSON(), nullable=False),
+        sa.Column("resolvable_drop", sa.Double(), nullable=True),
+        sa.Column("spent_s", sa.Double(), nullable=False),
         sa.Column("last_event", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("lease_owner", sa.String(length=64), nullable=True),

@@ -30,7 +30,7 @@ from service.api.schemas import (
 )
 from service.fronts import Front
 from service.store.records import DatasetRecord, JobRecord, ModelRecord, TrialRecord
-from workers.events import Evaluation
+from workers.events import Evaluation, TrialStatus
 from workers.spec import JobSpec, Limits
 
 
@@ -141,6 +141,7 @@ def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
         split=job.split,
         variables=job.variables,
         ranges=dict(job.ranges),
+        resolvable_drop=job.resolvable_drop,
     )
 
 
@@ -164,7 +165,7 @@ def trial_read(trial: TrialRecord) -> TrialRead:
         costs={} if trial.evaluation is None else _costs(trial.evaluation["costs"]),
         plan=dict(trial.plan),
         seconds={} if found is None else dict(found.seconds),
-        error=None if found is None else found.error,
+        error=_error(trial, found),
         checkpoint=None if trial.checkpoint is None else CheckpointRead.model_validate(dict(trial.checkpoint)),
         created_at=trial.created_at,
         ended_at=trial.ended_at,
@@ -190,6 +191,12 @@ def front_read(job: JobRecord, front: Front) -> FrontRead:
         reference=dict(front.reference),
         feasible_count=front.feasible,
     )
+
+
+def _error(trial: TrialRecord, evaluation: Evaluation | None) -> str | None:
+    if evaluation is not None:
+        return evaluation.error
+    return "the job ended before the trial did" if trial.status == TrialStatus.FAILED else None
 
 
 def _float_point(job: JobRecord, device: str) -> FloatPoint | None:

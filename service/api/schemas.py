@@ -243,6 +243,8 @@ class JobRead(JobSummary):
     split: Mapping[str, int] | None
     variables: Mapping[str, Sequence[JsonValue]] | None
     ranges: dict[str, dict[str, dict[str, float]]]
+    resolvable_drop: float | None = None
+    """The least drop of accuracy that the search images can tell from chance."""
 
 
 class StoredFile(Answer):

@@ -12,6 +12,7 @@ from service.store.records import JobRecord
 from service.store.rows import insert_unless_there, moment
 from service.store.states import ACTIVE, ENDED, JobStatus, Request, check_transition
 from service.store.tables import LOCAL_OWNER, jobs, trials
+from workers.events import TrialStatus
 
 
 def job_record(row: Row[Any]) -> JobRecord:
@@ -117,6 +118,15 @@ class Jobs:
         return change(self._connection, job, {"request": request})
 
 
+def _end_running_trials(connection: Connection, job_id: str) -> None:
+    statement = (
+        update(trials)
+        .where(trials.c.job_id == job_id, trials.c.status == TrialStatus.RUNNING)
+        .values(status=TrialStatus.FAILED, ended_at=moment())
+    )
+    connection.execute(statement)
+
+
 def change(connection: Connection, job: JobRecord, values: Mapping[str, Any]) -> JobRecord:
     """Write columns of a job whose row the transaction has locked; return how it then is."""
     statement = update(jobs).where(jobs.c.id == job.id).values(**values).returning(*jobs.c)
@@ -133,6 +143,7 @@ def change_status(connection: Connection, job: JobRecord, status: JobStatus, rea
         values["request"] = None
     if status in ENDED:
         values["ended_at"] = moment()
+        _end_running_trials(connection, job.id)
     if status in ACTIVE and job.started_at is None:
         values["started_at"] = moment()
     change(connection, job, values)

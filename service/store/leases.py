@@ -62,6 +62,14 @@ class Leases:
             raise LeaseLostError(f"the lease on job {job_id} under epoch {epoch} was lost")
         return job_record(row)
 
+    def seen(self, job_id: str, epoch: int) -> JobRecord:
+        """Return the job as it is, without renewing or locking anything; raises ``LeaseLostError`` like ``hold``."""
+        query = select(jobs).where(jobs.c.id == job_id, jobs.c.epoch == epoch, jobs.c.lease_owner.is_not(None))
+        row = self._connection.execute(query).one_or_none()
+        if row is None:
+            raise LeaseLostError(f"the lease on job {job_id} under epoch {epoch} was lost")
+        return job_record(row)
+
     def release(self, job: JobRecord, status: JobStatus | None = None, reason: str | None = None) -> JobRecord:
         """Give a held job back, in another status if one is given; without one the next dispatcher adopts it."""
         if status is not None:

@@ -77,6 +77,8 @@ class JobRecord:
     split: Json | None
     variables: Json | None
     ranges: Json
+    resolvable_drop: float | None
+    spent_s: float
     last_event: int
     attempts: int
     lease_owner: str | None

@@ -121,6 +121,8 @@ jobs = Table(
     Column("split", DOCUMENT),
     Column("variables", DOCUMENT),
     Column("ranges", DOCUMENT, nullable=False),
+    Column("resolvable_drop", Double),
+    Column("spent_s", Double, nullable=False),  # that dispatchers have spent on it
     Column("last_event", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),  # starts since a trial last ended
     Column("lease_owner", String(64)),

@@ -60,6 +60,8 @@ def job(*, key: str | None = None, digest: str = "7" * 64) -> JobRecord:
         split=None,
         variables=None,
         ranges={},
+        resolvable_drop=None,
+        spent_s=0.0,
         last_event=0,
         attempts=0,
         lease_owner=None,

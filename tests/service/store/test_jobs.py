@@ -164,6 +164,20 @@ def test_deleting_takes_trials_and_events_along(database: Database) -> None:
     assert left == [0, 0]
 
 
+def test_a_trial_in_flight_ends_with_its_job(database: Database) -> None:
+    record = job_that_is(database, JobStatus.PAUSED)
+    with database.write() as connection:
+        Trials(connection).save(record.id, trial(0, TrialStatus.DONE))
+        Trials(connection).save(record.id, trial(1))
+
+    with database.write() as connection:
+        Jobs(connection).cancel(record.id)
+
+    with database.read() as connection:
+        counts = Jobs(connection).trial_counts([record.id])
+    assert counts == {record.id: {"done": 1, "failed": 1}}
+
+
 @pytest.mark.parametrize("status", ACTIVE)
 def test_a_running_job_is_not_deleted(database: Database, status: JobStatus) -> None:
     record = job_that_is(database, status)

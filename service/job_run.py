@@ -1,0 +1,218 @@
+"""One job in the hands of a dispatcher: a driver on Ray at one end, rows at the other."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from service.artifacts import ArtifactStore
+from service.errors import LeaseLostError
+from service.recording import Recorder
+from service.settings import Settings
+from service.store.database import Database
+from service.store.jobs import change
+from service.store.leases import Leases
+from service.store.records import JobRecord, TrialRecord
+from service.store.states import JobStatus, Request
+from service.store.trials import Trials
+from service.store.uploads import Datasets, Models
+from workers.cluster import DriverLostError, RunningDriver
+from workers.events import Evaluation, Origin, Trial, TrialStatus
+from workers.start import DriverStart
+
+HONOURED = {Request.CANCEL: JobStatus.CANCELLED, Request.PAUSE: JobStatus.PAUSED}
+TROUBLE_WAIT_S = 1.0
+LONGEST_BACKOFF_S = 10.0
+TROUBLE_PATIENCE_S = 120.0  # how long the artefact store may be away before the job is given up
+
+logger = logging.getLogger(__name__)
+
+
+class JobRun:
+    """Runs a claimed job in a thread of its own until it ends, is paused, is lost or the dispatcher stops."""
+
+    def __init__(
+        self, settings: Settings, database: Database, artifacts: ArtifactStore, job: JobRecord, *, evaluators: int
+    ) -> None:
+        self.job = job
+        self._settings = settings
+        self._database = database
+        self._artifacts = artifacts
+        self._evaluators = evaluators
+        self._stopping = threading.Event()
+        self._driver: RunningDriver | None = None
+        self._thread = threading.Thread(target=self._run, name=f"job {job.id}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ask the run to give its job back to whoever comes next."""
+        self._stopping.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the thread."""
+        self._thread.join(seconds)
+
+    def renew(self) -> None:
+        """Renew the lease, whatever the driver does; stop the driver if a user asked for that or the lease is lost."""
+        try:
+            with self._database.write() as connection:
+                job = Leases(connection, seconds=self._settings.lease_seconds).hold(self.job.id, self.job.epoch)
+        except LeaseLostError:
+            self._stop_driver()
+            return
+        if job.request is not None:
+            self._stop_driver()  # the thread may be waiting for it; it looks at the request next
+
+    def _run(self) -> None:
+        try:
+            while self._once():
+                logger.warning("job %s: its driver died; starting another one", self.job.id)
+        except LeaseLostError as error:
+            logger.warning("%s; leaving it alone", error.detail)
+        except OperationalError:
+            logger.exception(
+                "job %s: the database is away; the lease runs out and the job is taken up again", self.job.id
+            )
+        except Exception as error:  # a job must end, and never take the dispatcher along
+            logger.exception("job %s failed", self.job.id)
+            self._give_up(f"internal error: {type(error).__name__}: {error}")
+        finally:
+            self._stop_driver()
+
+    def _once(self) -> bool:
+        """Run one driver to its end; say whether another one must go on."""
+        if self._stopping.is_set():
+            self._release(None)
+            return False
+        if self._honoured():
+            return False
+        if self.job.attempts > self._settings.max_attempts:
+            self._give_up(
+                f"given up after {self._settings.max_attempts} starts in a row without a trial that ended; "
+                "the log of the service says what the last driver died of"
+            )
+            return False
+        start, trials = self._read()
+        recorder = Recorder(
+            self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
+        )
+        self._driver = RunningDriver(start, evaluators=self._evaluators)
+        try:
+            return self._drive(self._driver, recorder)
+        except DriverLostError as error:
+            if self._honoured():
+                return False
+            logger.warning("job %s: %s", self.job.id, error)
+            self._count_attempt()
+            self._stopping.wait(min(2.0**self.job.attempts, LONGEST_BACKOFF_S))
+            return True
+        finally:
+            self._stop_driver()
+
+    def _drive(self, driver: RunningDriver, recorder: Recorder) -> bool:
+        acknowledged, since, trouble_since = 0, time.monotonic(), None
+        while not self._stopping.is_set():
+            events = driver.advance(acknowledged)
+            now = time.monotonic()
+            try:
+                if events:
+                    self.job = recorder.commit([event for _, event in events], spent_s=now - since)
+                    acknowledged, since = events[-1][0], now
+                if self.job.ended or self._honoured(look=not events):
+                    return False
+                trouble_since = None
+            except (OperationalError, OSError) as error:
+                # What was not committed is not acknowledged: the driver keeps it and gives out nothing new.
+                trouble_since = trouble_since or now
+                if isinstance(error, OSError) and now - trouble_since > TROUBLE_PATIENCE_S:
+                    raise
+                logger.warning("job %s: cannot store what came: %s; trying again", self.job.id, error)
+                self._stopping.wait(TROUBLE_WAIT_S)
+        self._release(None)
+        return False
+
+    def _read(self) -> tuple[DriverStart, list[TrialRecord]]:
+        with self._database.read() as connection:
+            model = Models(connection, self.job.owner).get(self.job.model_id)
+            dataset = Datasets(connection, self.job.owner).get(self.job.dataset_id)
+            trials = Trials(connection).page(self.job.id)
+        if model is None or dataset is None:
+            raise LookupError("the model or the data set of the job is gone")
+        start = DriverStart(
+            spec=self.job.spec,
+            preprocessing=model.preprocessing,
+            graph=_document(self._artifacts.read(model.graph_artifact)),
+            weights=self._artifacts.read(model.weights_artifact),
+            dataset=self._artifacts.read(dataset.artifact),
+            profiles=self.job.profiles,
+            trials=tuple(_trial(row) for row in trials),
+            packaged=frozenset(row.number for row in trials if row.checkpoint is not None),
+            spent_s=self.job.spent_s,
+        )
+        return start, trials
+
+    def _honoured(self, *, look: bool = True) -> bool:
+        """Do what a user asked of the job, if anything; ``look`` reads the row anew."""
+        if look:
+            with self._database.read() as connection:
+                self.job = Leases(connection, seconds=self._settings.lease_seconds).seen(self.job.id, self.job.epoch)
+        if self.job.request is None:
+            return False
+        self._release(HONOURED[Request(self.job.request)])
+        return True
+
+    def _release(self, status: JobStatus | None, reason: str | None = None) -> None:
+        self._stop_driver()
+        with self._database.write() as connection:
+            leases = Leases(connection, seconds=self._settings.lease_seconds)
+            self.job = leases.release(leases.hold(self.job.id, self.job.epoch), status, reason)
+
+    def _give_up(self, reason: str) -> None:
+        try:
+            self._release(JobStatus.FAILED, reason)
+        except LeaseLostError as error:
+            logger.warning("%s; leaving it alone", error.detail)
+        except OperationalError:
+            logger.exception("cannot write that job %s failed; its lease will run out", self.job.id)
+
+    def _count_attempt(self) -> None:
+        with self._database.write() as connection:
+            job = Leases(connection, seconds=self._settings.lease_seconds).hold(self.job.id, self.job.epoch)
+            self.job = change(connection, job, {"attempts": job.attempts + 1})
+
+    def _stop_driver(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            try:
+                driver.kill()
+            except Exception as error:  # Ray may be gone; then so is the driver
+                logger.info("job %s: %s", self.job.id, error)
+
+
+def _document(data: bytes) -> Mapping[str, Any]:
+    document: Mapping[str, Any] = json.loads(data)
+    return document
+
+
+def _trial(row: TrialRecord) -> Trial:
+    return Trial(
+        number=row.number,
+        origin=Origin(row.origin),
+        label=row.label,
+        candidate=row.candidate,
+        plan=row.plan,
+        status=TrialStatus(row.status),
+        evaluation=None if row.evaluation is None else Evaluation.from_json(row.evaluation),
+    )

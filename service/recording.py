@@ -1,0 +1,158 @@
+"""What a driver reports, turned into rows: one transaction per batch of events, fenced by the job's lease."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from search.pareto import FrontArchive
+from service.artifacts import ArtifactStore
+from service.fronts import Measured, first_cost, measured
+from service.store.database import Database
+from service.store.events import Events
+from service.store.identifiers import trial_id
+from service.store.jobs import change, change_status
+from service.store.leases import Leases
+from service.store.records import JobRecord, TrialRecord
+from service.store.states import JobStatus
+from service.store.trials import Trials
+from workers.events import (
+    CheckpointReady,
+    Event,
+    JobEnded,
+    Prepared,
+    Progress,
+    StatusChanged,
+    Trial,
+    TrialEnded,
+    TrialStarted,
+)
+from workers.spec import JobSpec
+
+Entry = tuple[str, dict[str, Any]]
+Files = Mapping[str, Mapping[str, Any]]
+
+
+class Recorder:
+    """Writes the events of one job under one lease; what is committed may be acknowledged.
+
+    Artefacts are stored before the transaction that names them: a crash in between leaves a file that nothing names,
+    never a name without its file.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        artifacts: ArtifactStore,
+        job: JobRecord,
+        trials: Sequence[TrialRecord],
+        *,
+        lease_seconds: float,
+    ) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._job_id, self._epoch = job.id, job.epoch
+        self._lease_seconds = lease_seconds
+        spec = JobSpec.from_json(job.spec)
+        self._axis = first_cost(spec)
+        self._fronts: dict[str, FrontArchive[int]] = {target.name: FrontArchive(2) for target in spec.devices}
+        for row in measured(trials):
+            self._joined(row)
+
+    def commit(self, events: Sequence[Event], *, spent_s: float = 0.0) -> JobRecord:
+        """Write a batch and return the job as it then is.
+
+        Raises:
+            LeaseLostError: Another dispatcher has taken the job over; nothing was written.
+        """
+        stored = {event.number: self._store(event) for event in events if isinstance(event, CheckpointReady)}
+        with self._database.write() as connection:
+            leases = Leases(connection, seconds=self._lease_seconds)
+            job = leases.hold(self._job_id, self._epoch)
+            entries: list[Entry] = []
+            columns: dict[str, Any] = {"spent_s": job.spent_s + spent_s}
+            for event in events:
+                if isinstance(event, StatusChanged):
+                    job = self._change_status(connection, job, entries, JobStatus(event.status))
+                elif isinstance(event, Prepared):
+                    columns |= _prepared(event)
+                    entries.append(("prepared", {"accuracy": event.baseline.accuracy, "split": dict(event.split)}))
+                elif isinstance(event, TrialStarted | TrialEnded):
+                    entries += self._trial(connection, event.trial)
+                    if isinstance(event, TrialEnded):
+                        columns["attempts"] = 0
+                elif isinstance(event, Progress):
+                    columns["progress"] = asdict(event)
+                elif isinstance(event, CheckpointReady):
+                    entries.append(self._checkpoint(connection, event, stored[event.number]))
+            if "progress" in columns:
+                entries.append(("progress", columns["progress"]))
+            job = change(connection, job, columns)
+            Events(connection).append(job.id, entries)
+            ending = next((event for event in events if isinstance(event, JobEnded)), None)
+            if ending is not None:
+                job = leases.release(job, JobStatus(ending.status), ending.reason)
+        return job
+
+    def _change_status(
+        self, connection: Connection, job: JobRecord, entries: list[Entry], status: JobStatus
+    ) -> JobRecord:
+        Events(connection).append(job.id, entries)  # what came before the change stands before it
+        entries.clear()
+        return change_status(connection, job, status)
+
+    def _trial(self, connection: Connection, trial: Trial) -> list[Entry]:
+        trials = Trials(connection)
+        if not trials.save(self._job_id, trial):
+            return []  # reported twice
+        found = trial.evaluation
+        entry: Entry = (
+            "trial",
+            {
+                "id": trial_id(self._job_id, trial.number),
+                "number": trial.number,
+                "origin": trial.origin,
+                "label": trial.label,
+                "status": trial.status,
+                "accuracy": None if found is None else found.accuracy,
+                "error": None if found is None else found.error,
+                "feasible": {} if found is None else {name: costs.feasible for name, costs in found.costs.items()},
+            },
+        )
+        stored = trials.get(self._job_id, trial.number)
+        rows = [] if stored is None else measured([stored])
+        return [
+            entry,
+            *(("front", {"device": name, "id": row.record.id}) for row in rows for name in self._joined(row)),
+        ]
+
+    def _joined(self, row: Measured) -> list[str]:
+        """Return the devices whose front a trial has joined."""
+        devices = []
+        for name, front in self._fronts.items():
+            costs = row.costs(name)
+            if costs is not None and costs.feasible:
+                point = (row.x(name, self._axis), -row.accuracy)
+                if front.add(row.record.number, point):
+                    devices.append(name)
+        return devices
+
+    def _store(self, event: CheckpointReady) -> Files:
+        return {name: asdict(self._artifacts.store_bytes(content)) for name, content in event.files.items()}
+
+    def _checkpoint(self, connection: Connection, event: CheckpointReady, files: Files) -> Entry:
+        checkpoint = {"verified": event.verified, "verification": dict(event.verification), "files": dict(files)}
+        Trials(connection).save_checkpoint(self._job_id, event.number, checkpoint, verified=event.verified)
+        identifier = trial_id(self._job_id, event.number)
+        return "checkpoint", {"id": identifier, "number": event.number, "verified": event.verified}
+
+
+def _prepared(event: Prepared) -> dict[str, Any]:
+    return {
+        "baseline": event.baseline.to_json(),
+        "split": dict(event.split),
+        "variables": {name: list(choices) for name, choices in event.variables.items()},
+        "ranges": {device: {cost: dict(row) for cost, row in rows.items()} for device, rows in event.ranges.items()},
+        "resolvable_drop": event.resolvable_drop,
+    }

@@ -1,0 +1,113 @@
+"""``tightfit serve``: API and pages in this process, ingestion and dispatcher in children that end with it."""
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from service.app import create_app
+from service.errors import AppError
+from service.processes import Supervised
+from service.settings import Settings
+from service.store.database import Database
+from service.store.migrate import upgrade_to_head
+
+DRAIN_S = 5
+
+logger = logging.getLogger(__name__)
+
+
+class RefusedBindError(AppError):
+    """The service would be open to strangers."""
+
+    code = "refused_bind"
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, and tells event streams to end as soon as the service is asked to."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.stopping = True  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, *, dispatch: bool = True, on_ready: Callable[[str], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; then finish what is being answered, give jobs back and end all children.
+
+    Args:
+        settings: What the operator set.
+        dispatch: Also run a dispatcher; without one, jobs wait for a dispatcher elsewhere.
+        on_ready: Called with the service's URL once it listens.
+
+    Returns:
+        What the process should exit with: 1 if it could not listen.
+
+    Raises:
+        RefusedBindError: The address is not loopback, and nothing yet protects the service from strangers.
+    """
+    check_bind(settings.host)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.temporary.mkdir(mode=0o700, exist_ok=True)
+    tempfile.tempdir = str(settings.temporary)  # where forms spool their files: the system's may be memory
+    database = Database(settings.database_url)
+    upgrade_to_head(database)
+    database.close()
+    app = create_app(settings)
+    app.state.services.artifacts.clear_temporary()
+    environment = {**os.environ, **settings.to_environment()}
+    dispatcher = Supervised([sys.executable, "-m", "service.dispatcher"], environment)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            timeout_graceful_shutdown=DRAIN_S,
+            server_header=False,
+        ),
+        on_ready or (lambda url: logger.info("listening on %s", url)),
+    )
+    if dispatch:
+        dispatcher.start()
+    try:
+        server.run()
+    finally:
+        if dispatch:
+            dispatcher.stop()
+    return 0 if server.started else 1
+
+
+def check_bind(host: str) -> None:
+    """Refuse an address that others can reach."""
+    if host == "localhost":
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise RefusedBindError(
+        f"refusing to listen on {host}: whoever reaches the service may use it, because it has no tokens yet. "
+        "Listen on 127.0.0.1 and put a proxy with a login in front"
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    raise SystemExit(serve(Settings()))
