@@ -1,0 +1,250 @@
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.workers.conftest import make_problem, make_start
+from workers.driver import FAILURES_IN_A_ROW, Driver
+from workers.events import (
+    CheckpointReady,
+    Event,
+    JobEnded,
+    Origin,
+    Prepared,
+    Progress,
+    StatusChanged,
+    Trial,
+    TrialEnded,
+    TrialStarted,
+    TrialStatus,
+)
+from workers.fit import reachable_ranges
+from workers.job import JobData
+from workers.pool import Finished, LocalPool
+from workers.spec import Budget, DeviceTarget, JobSpec, Limits, SpaceSpec
+from workers.start import DriverStart
+
+MCU = "stm32h743"
+
+
+def run(start: DriverStart, make_pool: Callable[[JobData], Any] = LocalPool, *, packaging: bool = False) -> list[Event]:
+    """Run a job to its end, as its dispatcher would, or only until it would pack its checkpoints."""
+    driver = Driver(start, make_pool)
+    found: list[Event] = []
+    acknowledged = 0
+    for _ in range(2000):
+        events = driver.advance(acknowledged)
+        found += [event for _, event in events]
+        if events:
+            acknowledged = events[-1][0]
+        if found and isinstance(found[-1], JobEnded):
+            return found
+        if not packaging and StatusChanged(status="packaging") in found:
+            driver.close()
+            return found
+    raise AssertionError("the job did not end")
+
+
+def ended(events: list[Event]) -> list[Trial]:
+    return [event.trial for event in events if isinstance(event, TrialEnded)]
+
+
+def outcome(trial: Trial) -> tuple[Any, ...]:
+    """Return everything of a trial but how long it took."""
+    evaluation = trial.evaluation
+    assert evaluation is not None
+    return trial.number, trial.origin, trial.candidate, trial.plan, trial.status, replace(evaluation, seconds={})
+
+
+def searched(spec: JobSpec, *, trials: int) -> JobSpec:
+    return replace(spec, budget=Budget(trials=trials), space=SpaceSpec(operators=("original", "skip")))
+
+
+class FaultyPool(LocalPool):
+    """A pool whose evaluations, counted from 1, break in the given way; everything else is real."""
+
+    def __init__(self, job: JobData, faults: Mapping[int, Finished], *, always: Finished | None = None) -> None:
+        super().__init__(job)
+        self._faults = faults
+        self._always = always
+        self.evaluations = 0
+        self._fault: Finished | None = None
+
+    def submit(self, slot: int, method: str, **arguments: Any) -> None:
+        if method == "evaluate":
+            self.evaluations += 1
+            self._fault = self._faults.get(self.evaluations, self._always)
+        super().submit(slot, method, **arguments)
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            self.abandon(0)
+            return [fault]
+        return super().wait(timeout_s)
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[Event]:
+    """All events of one job that ran through."""
+    spec = JobSpec(name="digits", devices=tuple(DeviceTarget(name=name) for name in ("raspberry-pi-4", MCU)), seed=5)
+    return run(make_start(searched(spec, trials=14)), packaging=True)
+
+
+def test_a_job_reports_every_phase_and_ends_done(whole: list[Event]) -> None:
+    phases = [event.status for event in whole if isinstance(event, StatusChanged | JobEnded)]
+
+    assert phases == ["preparing", "searching", "packaging", "done"]
+
+
+def test_the_float_network_is_measured_before_the_first_trial(whole: list[Event]) -> None:
+    places = [place for place, event in enumerate(whole) if isinstance(event, Prepared)]
+    first_trial = next(place for place, event in enumerate(whole) if isinstance(event, TrialStarted))
+
+    prepared = whole[places[0]]
+    assert isinstance(prepared, Prepared)
+    assert len(places) == 1
+    assert places[0] < first_trial
+    # 200 images: 20 % calibration, 40 % search, the rest test.
+    assert prepared.split == {"calibration": 40, "search": 80, "test": 80}
+    assert prepared.baseline.accuracy is not None
+    assert prepared.baseline.accuracy > 0.9
+
+
+def test_uniform_baselines_are_the_first_trials(whole: list[Event]) -> None:
+    labels = [(trial.number, trial.origin, trial.label) for trial in ended(whole)[:4]]
+
+    assert labels == [
+        (0, Origin.BASELINE, "uniform 8 bit"),
+        (1, Origin.BASELINE, "uniform 6 bit"),
+        (2, Origin.BASELINE, "uniform 4 bit"),
+        (3, Origin.SEARCH, ""),
+    ]
+
+
+def test_every_trial_starts_once_and_ends_once_in_its_budget(whole: list[Event]) -> None:
+    started = [event.trial.number for event in whole if isinstance(event, TrialStarted)]
+
+    assert started == [trial.number for trial in ended(whole)] == list(range(14))
+    progress = [event for event in whole if isinstance(event, Progress)]
+    assert [event.done for event in progress] == list(range(1, 15))
+    assert progress[-1].seconds_left == 0.0
+
+
+def test_no_plan_is_evaluated_twice(whole: list[Event]) -> None:
+    plans = [repr(trial.plan) for trial in ended(whole)]
+
+    assert len(set(plans)) == len(plans)
+
+
+def test_checkpoints_of_the_front_are_verified_from_their_files(whole: list[Event]) -> None:
+    checkpoints = [event for event in whole if isinstance(event, CheckpointReady)]
+
+    assert checkpoints
+    for checkpoint in checkpoints:
+        assert checkpoint.verification["failures"] == []
+        assert checkpoint.verified
+        assert set(checkpoint.files) == {"packed.zip", "model.onnx"}
+        assert checkpoint.verification["test"]["images"] == 80
+
+
+@pytest.mark.parametrize("finished", [2, 9])
+@pytest.mark.parametrize("strategy", ["nsga2", "random"])
+def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(
+    spec: JobSpec, strategy: str, finished: int
+) -> None:
+    start = make_start(replace(searched(spec, trials=14), strategy=strategy), images=100)
+    expected = ended(run(start))
+    # The dispatcher has committed some ended trials and one that was in flight.
+    in_flight = replace(expected[finished], status=TrialStatus.RUNNING, evaluation=None)
+
+    resumed = run(replace(start, trials=(*expected[:finished], in_flight)))
+
+    assert [outcome(trial) for trial in ended(resumed)] == [outcome(trial) for trial in expected[finished:]]
+
+
+def test_what_breaks_every_limit_is_listed_and_never_evaluated(spec: JobSpec) -> None:
+    free = reachable_ranges(make_problem(spec))[MCU]["model_bytes"]
+    # Uniform 8 and 6 bits take the same on this device, which stores 4 or 8 bits; 4 bits about half of it.
+    device = DeviceTarget(name=MCU, limits=Limits(model_bytes=int(free["largest"] * 0.7)))
+    pools: list[FaultyPool] = []
+
+    def make_pool(job: JobData) -> FaultyPool:
+        pools.append(FaultyPool(job, {}))
+        return pools[0]
+
+    trials = ended(run(make_start(replace(searched(spec, trials=8), devices=(device,)), images=100), make_pool))
+
+    statuses = [trial.status for trial in trials]
+    assert statuses[:3] == [TrialStatus.INFEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.DONE]
+    assert pools[0].evaluations == sum(status is TrialStatus.DONE for status in statuses)
+    for trial in trials:
+        assert trial.evaluation is not None
+        assert (trial.evaluation.accuracy is None) == (trial.status is TrialStatus.INFEASIBLE)
+    # What the search proposes is repaired until it fits.
+    assert {trial.status for trial in trials[3:]} == {TrialStatus.DONE}
+
+
+def test_a_trial_that_fails_says_why_and_the_search_goes_on(spec: JobSpec) -> None:
+    start = make_start(searched(spec, trials=6), images=100)
+    fault = Finished(slot=0, error="RuntimeError: out of luck")
+
+    events = run(start, lambda job: FaultyPool(job, {4: fault}))
+
+    trials = ended(events)
+    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 3 + [TrialStatus.FAILED] + [TrialStatus.DONE] * 2
+    assert trials[3].evaluation is not None
+    assert trials[3].evaluation.error == "RuntimeError: out of luck"
+    assert events[-1] == StatusChanged(status="packaging")
+
+
+def test_a_trial_whose_evaluator_is_lost_is_run_again_under_its_number(spec: JobSpec) -> None:
+    start = make_start(searched(spec, trials=6), images=100)
+    lost = Finished(slot=0, error="ActorDiedError: killed", lost=True)
+
+    trials = ended(run(start, lambda job: FaultyPool(job, {4: lost})))
+
+    assert [trial.number for trial in trials] == list(range(6))
+    assert {trial.status for trial in trials} == {TrialStatus.DONE}
+
+
+def test_a_trial_that_loses_two_evaluators_has_failed(spec: JobSpec) -> None:
+    start = make_start(searched(spec, trials=6), images=100)
+    lost = Finished(slot=0, error="ActorDiedError: killed", lost=True)
+
+    trials = ended(run(start, lambda job: FaultyPool(job, {4: lost, 5: lost})))
+
+    assert [trial.status for trial in trials].count(TrialStatus.FAILED) == 1
+    assert trials[3].evaluation is not None
+    assert trials[3].evaluation.error == "ActorDiedError: killed"
+
+
+def test_a_job_in_which_everything_fails_is_given_up_with_the_reasons(spec: JobSpec) -> None:
+    start = make_start(searched(spec, trials=50), images=100)
+
+    events = run(start, lambda job: FaultyPool(job, {}, always=Finished(slot=0, error="ValueError: no such thing")))
+
+    assert len(ended(events)) == FAILURES_IN_A_ROW
+    end = events[-1]
+    assert isinstance(end, JobEnded)
+    assert end.status == "failed"
+    assert "5 failures in a row" in (end.reason or "")
+    assert "ValueError: no such thing" in (end.reason or "")
+
+
+def test_events_come_again_until_they_are_acknowledged(spec: JobSpec) -> None:
+    driver = Driver(make_start(searched(spec, trials=4)), LocalPool)
+
+    first, again = driver.advance(0), driver.advance(0)
+
+    assert first == again == [(1, StatusChanged(status="preparing"))]
+    driver.close()
+
+
+def test_a_data_set_that_is_too_small_ends_the_job_with_the_reason(spec: JobSpec) -> None:
+    (_, end) = run(make_start(spec, images=79))
+
+    assert isinstance(end, JobEnded)
+    assert end.status == "failed"
+    assert "at least 80 images" in (end.reason or "")
