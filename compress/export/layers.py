@@ -1,0 +1,162 @@
+"""ONNX for weighted layers, normalisations and quantizers."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from compress.export.writer import GraphWriter, integer, integers, number
+from compress.network.graph import Node
+from compress.weights import accumulator_steps
+
+Emitter = Callable[[GraphWriter, Node], None]
+
+_INT32_MAX = 2**31 - 1
+
+
+def quantize(writer: GraphWriter, node: Node) -> None:
+    """Write QuantizeLinear and DequantizeLinear, preceded by Clip where the grid is smaller than eight bits.
+
+    QuantizeLinear saturates at the ends of its integer type, not at 15.
+    """
+    scale, zero_point = np.float32(number(node, "scale")), integer(node, "zero_point")
+    low, high = integer(node, "low"), integer(node, "high")
+    kind = np.uint8 if low >= 0 else np.int8
+    value = writer.value(node.inputs[0])
+    if (low, high) != (np.iinfo(kind).min, np.iinfo(kind).max):
+        ends = (
+            writer.constant(np.array((bound - zero_point) * scale, np.float32), f"{node.name}/{name}")
+            for bound, name in ((low, "least"), (high, "most"))
+        )
+        value = writer.add("Clip", [value, *ends], f"{node.name}/clip")
+    parameters = [
+        writer.constant(np.array(scale), f"{node.name}/scale"),
+        writer.constant(np.array(zero_point, kind), f"{node.name}/zero_point"),
+    ]
+    codes = writer.add("QuantizeLinear", [value, *parameters], f"{node.name}/q")
+    writer.add("DequantizeLinear", [codes, *parameters], f"{node.name}/dq", node.outputs)
+
+
+def conv(writer: GraphWriter, node: Node) -> None:
+    """Write Conv."""
+    inputs = [writer.value(node.inputs[0]), _weight(writer, node), *_bias(writer, node)]
+    writer.add("Conv", inputs, node.name, node.outputs, **_window(node), group=integer(node, "groups"))
+
+
+def conv_transpose(writer: GraphWriter, node: Node) -> None:
+    """Write ConvTranspose."""
+    inputs = [writer.value(node.inputs[0]), _weight(writer, node), *_bias(writer, node)]
+    writer.add(
+        "ConvTranspose",
+        inputs,
+        node.name,
+        node.outputs,
+        **_window(node),
+        group=integer(node, "groups"),
+        output_padding=integers(node, "output_padding"),
+    )
+
+
+def linear(writer: GraphWriter, node: Node) -> None:
+    """Write Gemm for rows, MatMul and Add for anything else."""
+    value = writer.value(node.inputs[0])
+    if writer.rank(node.inputs[0]) == 2:
+        inputs = [value, _weight(writer, node), *_bias(writer, node)]
+        writer.add("Gemm", inputs, node.name, node.outputs, transB=1)
+        return
+    weight = _weight(writer, node, transposed=True)
+    if "bias" not in node.parameters:
+        writer.add("MatMul", [value, weight], node.name, node.outputs)
+        return
+    product = writer.add("MatMul", [value, weight], node.name)
+    writer.add("Add", [product, writer.parameter(node, "bias")], f"{node.name}/bias", node.outputs)
+
+
+def batch_norm(writer: GraphWriter, node: Node) -> None:
+    """Write BatchNormalization."""
+    roles = ("weight", "bias", "running_mean", "running_var")
+    inputs = [writer.value(node.inputs[0]), *(writer.parameter(node, role) for role in roles)]
+    writer.add("BatchNormalization", inputs, node.name, node.outputs, epsilon=number(node, "eps"))
+
+
+def layer_norm(writer: GraphWriter, node: Node) -> None:
+    """Write LayerNormalization over as many trailing dimensions as the weight has."""
+    inputs = [writer.value(node.inputs[0]), writer.parameter(node, "weight")]
+    if "bias" in node.parameters:
+        inputs.append(writer.parameter(node, "bias"))
+    axis = -writer.array(node.parameters["weight"]).ndim
+    writer.add("LayerNormalization", inputs, node.name, node.outputs, axis=axis, epsilon=number(node, "eps"))
+
+
+def group_norm(writer: GraphWriter, node: Node) -> None:
+    """Write GroupNormalization."""
+    inputs = [writer.value(node.inputs[0]), writer.parameter(node, "weight"), writer.parameter(node, "bias")]
+    options = {"epsilon": number(node, "eps"), "num_groups": integer(node, "groups")}
+    writer.add("GroupNormalization", inputs, node.name, node.outputs, **options)
+
+
+def instance_norm(writer: GraphWriter, node: Node) -> None:
+    """Write InstanceNormalization."""
+    inputs = [writer.value(node.inputs[0]), writer.parameter(node, "weight"), writer.parameter(node, "bias")]
+    writer.add("InstanceNormalization", inputs, node.name, node.outputs, epsilon=number(node, "eps"))
+
+
+EMITTERS: dict[str, Emitter] = {
+    "quantize": quantize,
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "linear": linear,
+    "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+}
+
+
+def _window(node: Node) -> dict[str, list[int]]:
+    padding = integers(node, "padding")
+    return {
+        "strides": integers(node, "stride"),
+        "pads": [*padding, *padding],
+        "dilations": integers(node, "dilation"),
+    }
+
+
+def _weight(writer: GraphWriter, node: Node, *, transposed: bool = False) -> str:
+    """Write a weight: as int8 levels with a scale per channel where it has integer codes."""
+    tensor = node.parameters["weight"]
+    coded = writer.coded(tensor)
+    whole = coded and coded.integers(writer.compressed.plan.numerics)
+    if coded is None or whole is None:
+        return writer.constant(writer.array(tensor).T, tensor) if transposed else writer.tensor(tensor)
+    values, scale, axis = whole.values.numpy(), whole.scale.numpy(), coded.format.axis
+    if transposed:
+        values, axis = values.T, 1 - axis
+    per_channel = scale.size > 1 or values.shape[axis] == 1
+    scale = scale if per_channel else scale.reshape(())
+    inputs = [
+        writer.constant(values, f"{tensor}/levels"),
+        writer.constant(scale, f"{tensor}/scale"),
+        writer.constant(np.zeros_like(scale, np.int8), f"{tensor}/zero_point"),
+    ]
+    return writer.add("DequantizeLinear", inputs, f"{tensor}/dq", **({"axis": axis} if per_channel else {}))
+
+
+def _bias(writer: GraphWriter, node: Node) -> list[str]:
+    """Write a bias: int32 in steps of the accumulator if it lies on that grid (``apply`` puts it there), else float."""
+    if "bias" not in node.parameters:
+        return []
+    tensor = node.parameters["bias"]
+    coded = writer.coded(node.parameters["weight"])
+    grid = coded and accumulator_steps(coded, writer.scales.get(node.inputs[0]), writer.compressed.plan.numerics)
+    if grid is None:
+        return [writer.tensor(tensor)]
+    bias = writer.array(tensor)
+    scale = np.broadcast_to(grid.numpy(), bias.shape)
+    steps = np.rint(bias.astype(np.float64) / scale)
+    if np.abs(steps).max() > _INT32_MAX or not np.array_equal(steps.astype(np.float32) * scale, bias):
+        return [writer.tensor(tensor)]
+    inputs = [
+        writer.constant(steps.astype(np.int32), f"{node.name}/{tensor}/steps"),
+        writer.constant(scale, f"{node.name}/{tensor}/scale"),
+    ]
+    return [writer.add("DequantizeLinear", inputs, f"{node.name}/{tensor}/dq", axis=0)]

@@ -1,0 +1,190 @@
+"""Where activations are quantized: next to what reads them, once, and where a deployed network would store them."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from compress.calibration import ActivationGrid
+from compress.network.graph import Graph, Node
+from compress.network.ops import make_node
+
+LAYER_OPS = frozenset({"conv", "conv_transpose", "linear"})
+
+OPERAND_OPS = frozenset(
+    {"add", "sub", "mul", "maximum", "minimum", "matmul", "avg_pool", "global_avg_pool", "mean", "sum", "resize"}
+)
+"""Operators that compute with stored values: between quantized layers their operands are quantized, too."""
+
+PASSING_OPS = frozenset(
+    {
+        "max_pool",
+        "global_max_pool",
+        "amax",
+        "amin",
+        "flatten",
+        "reshape",
+        "permute",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "slice",
+        "select",
+        "split",
+        "pad",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+    }
+)
+"""Operators whose output values are values of the input: quantizing before or after them is the same."""
+
+
+FLOAT_BITS = 32
+"""From this width on a value counts as float."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizePoint:
+    """A value that is quantized to ``bits`` for ``readers``: pairs of a node's name and the position of its input."""
+
+    value: str
+    bits: int
+    readers: tuple[tuple[str, int], ...]
+
+    @property
+    def node_name(self) -> str:
+        """Name of the ``quantize`` node."""
+        return f"{self.value}/quantize{self.bits}"
+
+
+def place(graph: Graph, activation_bits: Mapping[str, int], other_bits: int) -> tuple[QuantizePoint, ...]:
+    """Return where the activations of ``graph`` are quantized.
+
+    A layer in ``activation_bits`` reads its input at that width. Operands of additions, products and averages between
+    quantized layers are read at ``other_bits``. An activation function reads what its producer has in its accumulators,
+    so the quantizer sits behind it. Values that only pass through (maximum, reshape, slice) are quantized once, before
+    that, and the inputs of a concatenation behind it, which gives them one common scale. What no quantized layer is
+    above or below of stays float, and so do the network's outputs.
+
+    Args:
+        graph: A folded network's graph without ``quantize`` nodes.
+        activation_bits: Width by name of each quantized layer; 32 leaves its input as it is. Others stay float.
+        other_bits: Width of other stored values.
+    """
+    inside = _values_between(graph, activation_bits)
+    wants = _Wants(graph)
+    for node in reversed(graph.nodes):
+        if node.op in PASSING_OPS and _keeps_zero(node) and wants.hoist(node):
+            continue
+        for index, value in enumerate(node.inputs):
+            bits = _wanted(node, index, value, activation_bits, other_bits, inside, graph)
+            if bits is not None:
+                wants.add(value, bits, (node.name, index))
+            else:
+                wants.keep_float(value)
+    return wants.points()
+
+
+def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[QuantizePoint, ActivationGrid]) -> Graph:
+    """Return the graph with a ``quantize`` node at every point, right behind the producer of its value."""
+    renamed: dict[tuple[str, int], str] = {}
+    behind: dict[str, list[Node]] = defaultdict(list)
+    for point in points:
+        grid = grids[point]
+        quantize = make_node(
+            point.node_name,
+            "quantize",
+            [point.value],
+            scale=grid.scale,
+            zero_point=grid.zero_point,
+            low=grid.low,
+            high=grid.high,
+        )
+        behind[point.value].append(quantize)
+        renamed.update(dict.fromkeys(point.readers, point.node_name))
+    nodes = [quantize for value in graph.inputs for quantize in behind[value]]
+    for node in graph.nodes:
+        inputs = tuple(renamed.get((node.name, index), value) for index, value in enumerate(node.inputs))
+        nodes.append(replace(node, inputs=inputs))
+        nodes.extend(quantize for value in node.outputs for quantize in behind[value])
+    shapes = {**graph.shapes, **{point.node_name: graph.shapes[point.value] for point in points}}
+    return replace(graph, nodes=tuple(nodes), shapes=shapes)
+
+
+def scales(graph: Graph) -> dict[str, float]:
+    """Return the scale of every value that is on a quantizer's grid, also behind what only passes values on."""
+    found: dict[str, float] = {}
+    for node in graph.nodes:
+        if node.op == "quantize":
+            scale = node.attributes["scale"]
+            assert isinstance(scale, float)
+            found[node.outputs[0]] = scale
+        elif node.op in PASSING_OPS and node.inputs[0] in found:
+            found.update(dict.fromkeys(node.outputs, found[node.inputs[0]]))
+    return found
+
+
+class _Wants:
+    """Who reads each value at which width, and whether anybody reads it as it is."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._readers: dict[str, dict[int, list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
+        self._float: set[str] = set(graph.outputs)
+        self._activations = {*graph.inputs, *(value for node in graph.nodes for value in node.outputs)}
+        self._graph = graph
+
+    def add(self, value: str, bits: int, reader: tuple[str, int]) -> None:
+        if value in self._activations:
+            self._readers[value][bits].append(reader)
+
+    def keep_float(self, value: str) -> None:
+        self._float.add(value)
+
+    def hoist(self, node: Node) -> bool:
+        """Move the one width at which all outputs of ``node`` are read to its input; say whether that was possible."""
+        widths = {bits for value in node.outputs for bits in self._readers[value]}
+        if len(widths) != 1 or any(value in self._float for value in node.outputs):
+            return False
+        for value in node.outputs:
+            self._readers[value].clear()
+        self.add(node.inputs[0], widths.pop(), (node.name, 0))
+        return True
+
+    def points(self) -> tuple[QuantizePoint, ...]:
+        order = [*self._graph.inputs, *(value for node in self._graph.nodes for value in node.outputs)]
+        return tuple(
+            QuantizePoint(value=value, bits=bits, readers=tuple(reversed(readers)))
+            for value in order
+            for bits, readers in sorted(self._readers[value].items())
+        )
+
+
+def _wanted(
+    node: Node,
+    index: int,
+    value: str,
+    activation_bits: Mapping[str, int],
+    other_bits: int,
+    inside: set[str],
+    graph: Graph,
+) -> int | None:
+    if node.name in activation_bits:
+        return activation_bits[node.name] if index == 0 and activation_bits[node.name] < FLOAT_BITS else None
+    return other_bits if node.op in OPERAND_OPS and value in inside else None
+
+
+def _keeps_zero(node: Node) -> bool:
+    """Padding with anything but zero brings in a value that is not on the grid."""
+    return node.op != "pad" or node.attributes["mode"] != "constant" or node.attributes["value"] == 0
+
+
+def _values_between(graph: Graph, quantized: Mapping[str, int]) -> set[str]:
+    """Return values with a quantized layer above and another below, no float layer in between."""
+    above: set[str] = set()
+    for node in graph.nodes:
+        if node.name in quantized or (node.op not in LAYER_OPS and above.intersection(node.inputs)):
+            above.update(node.outputs)
+    below: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.name in quantized or (node.op not in LAYER_OPS and below.intersection(node.outputs)):
+            below.update(node.inputs)
+    return above & below
