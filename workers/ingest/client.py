@@ -75,17 +75,19 @@ class IngestClient:
             self._stop()
 
     @contextmanager
-    def run(self, kind: str, parameters: Mapping[str, Any]) -> Iterator[Reply]:
+    def run(self, kind: str, parameters: Mapping[str, Any], *, limits: Limits | None = None) -> Iterator[Reply]:
         """Run one request and give its reply for the length of the block.
 
         Args:
             kind: A name of ``workers.ingest.requests.REQUESTS``.
             parameters: Plain data; files go in as absolute paths.
+            limits: What this request may take, if it is not what every request may.
 
         Raises:
             IngestError: The request was refused, or its process died, ran out of memory or took too long.
             IngestUnavailableError: The server cannot be started, or all places were taken for too long.
         """
+        limits = limits or self._limits
         if not self._places.acquire(timeout=QUEUE_SECONDS):
             raise IngestUnavailableError("all places for parsing uploads are taken")
         try:
@@ -93,38 +95,36 @@ class IngestClient:
             folder = Path(tempfile.mkdtemp(prefix="ingest-", dir=self._scratch))
             try:
                 write_json(folder / REQUEST_FILE, {"kind": kind, "parameters": dict(parameters)})
-                ending = self._run(folder)
-                yield Reply(_result(ending, read_reply(folder), self._limits), folder)
+                ending = self._run(folder, limits)
+                yield Reply(_result(ending, read_reply(folder), limits), folder)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             self._places.release()
 
-    def _run(self, folder: Path) -> Ending:
+    def _run(self, folder: Path, limits: Limits) -> Ending:
         """Send a request; once more if the server died meanwhile, which no request should be able to cause."""
         for _ in range(2):
-            ending = self._try(folder)
+            ending = self._try(folder, limits)
             if ending is not None:
                 return ending
         raise IngestUnavailableError("the process that parses uploads died twice")
 
-    def _try(self, folder: Path) -> Ending | None:
+    def _try(self, folder: Path, limits: Limits) -> Ending | None:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs, self._lock:
                 control = self._running()
-                message = Message(folder=str(folder), limits=self._limits).encode()
+                message = Message(folder=str(folder), limits=limits).encode()
                 try:
                     socket.send_fds(control, [message], [theirs.fileno()])
                 except OSError:
                     self._stop()
                     return None
-            ours.settimeout(self._limits.seconds + STARTUP_SECONDS)
+            ours.settimeout(limits.seconds + STARTUP_SECONDS)
             try:
                 answer = ours.recv(MAX_MESSAGE_BYTES)
-            except TimeoutError:
-                answer = b""
-            except OSError:
+            except OSError:  # also a timeout
                 answer = b""
         if answer:
             return Ending.decode(answer)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compress.network.describe import layers
-from compress.workload import workload
 from safetensors.torch import save_file
 
+from compress.network.check import check_network
+from compress.network.describe import layers, macs, parameter_count
 from compress.network.graph import Graph, Network
 from compress.network.onnx_import import import_onnx
 from compress.network.zoo import from_architecture
 from compress.plan import Plan
 from compress.structure import analyse, restructure
+from compress.workload import workload
 from workers.fit import fit_ranges, impossible_limits
 from workers.ingest.protocol import IngestError, write_json
 from workers.spec import JobSpec
@@ -31,6 +32,7 @@ def ingest_model(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, An
         raise IngestError("file", "must not be empty", code="empty_file")
     architecture = parameters["architecture"]
     network = import_onnx(path) if architecture is None else from_architecture(architecture, path)
+    check_network(network)
     description = describe(network)
     write_json(folder / GRAPH_FILE, network.graph.to_json())
     save_file({name: tensor.contiguous().clone() for name, tensor in network.tensors.items()}, folder / WEIGHTS_FILE)
@@ -43,14 +45,13 @@ def describe(network: Network) -> dict[str, Any]:
     _check_interface(graph)
     (input_name,), (output_name,) = graph.inputs, graph.outputs
     structure = analyse(network)
-    parameters = {name for node in graph.nodes for name in node.parameters.values()}
     load = workload(restructure(network.to_meta(), Plan(), structure=structure, scores=None), Plan())
     return {
         "input_name": input_name,
         "input_shape": list(graph.shapes[input_name][1:]),
         "classes": graph.shapes[output_name][1],
-        "parameters": sum(network.tensors[name].numel() for name in parameters),
-        "macs": load.macs,
+        "parameters": parameter_count(network),
+        "macs": macs(network),
         "float_bytes": sum(tensor.numel() * tensor.element_size() for tensor in network.tensors.values()),
         "layers": [
             {
