@@ -37,6 +37,7 @@ class ChannelLabels:
         self.axes: dict[str, Axes] = {}
         self.tensor_axes: dict[str, list[Labels | None]] = {}
         self.sources: dict[str, Labels] = {}  # weighted layer → its output channels
+        self._used: set[tuple[str, int]] = set()  # axes of tensors that some node has spoken of
         self._count = 0
         self._same: list[tuple[Labels, Labels]] = []
         self._pinned: list[tuple[Labels, str]] = []
@@ -83,15 +84,15 @@ class ChannelLabels:
         return first
 
     def use(self, tensor: str, axis: int, labels: Labels | None) -> None:
-        """Say that positions of a tensor's axis belong to these channels."""
-        if labels is None:
-            return
+        """Say that positions of a tensor's axis belong to these channels, or, without labels, that all must stay."""
         axes = self.tensor_axes.setdefault(tensor, [None] * self.network.tensors[tensor].ndim)
         known = axes[axis]
-        if known is None:
-            axes[axis] = labels
-        else:
+        if known is not None and labels is not None:
             self.unify(known, labels)
+        elif (tensor, axis) in self._used:
+            self.pin(known if labels is None else labels, f"{tensor!r} is shared with a layer whose channels stay")
+        axes[axis] = known if labels is None else labels
+        self._used.add((tensor, axis))
 
     def is_constant(self, name: str) -> bool:
         """Say whether an operand is a tensor that enters as a constant."""
