@@ -96,8 +96,9 @@ def _one_group(labels: ChannelLabels, axis: Labels | None, groups: int) -> Label
     if axis is None:
         return None
     rows = axis.reshape(groups, -1)
-    labels.unify(rows, rows[0])
-    return rows[0]
+    first: Labels = rows[0]
+    labels.unify(rows, first)
+    return first
 
 
 def _linear(node: Node, labels: ChannelLabels) -> list[Axes]:

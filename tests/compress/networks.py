@@ -1,11 +1,13 @@
 """Small networks with random weights, written by hand: one per way in which channels can hang together."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from compress.network.build import run_shapes
 from compress.network.graph import Attribute, Graph, Network, Node
-from compress.network.ops import make_node
+from compress.network.ops import op_named
 
 
 class Builder:
@@ -23,7 +25,28 @@ class Builder:
         return name
 
     def op(self, name: str, op: str, *inputs: str, outputs: tuple[str, ...] = (), **attributes: Attribute) -> str:
-        self.nodes.append(make_node(name, op, inputs, outputs, **attributes))
+        return self.node(name, op, inputs, outputs, {}, attributes)
+
+    def node(
+        self,
+        name: str,
+        op: str,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        parameters: Mapping[str, str],
+        attributes: Mapping[str, Attribute],
+    ) -> str:
+        complete = op_named(op).complete(attributes)
+        self.nodes.append(
+            Node(
+                name=name,
+                op=op,
+                inputs=inputs,
+                outputs=outputs or (name,),
+                attributes=complete,
+                parameters=dict(parameters),
+            )
+        )
         return name
 
     def conv(
@@ -43,30 +66,28 @@ class Builder:
         parameters = {"weight": self.tensor(f"{name}.weight", *shape, kernel, kernel)}
         if bias:
             parameters["bias"] = self.tensor(f"{name}.bias", outer)
-        pairs: dict[str, Attribute] = {
+        attributes: dict[str, Attribute] = {
+            "groups": groups,
             "stride": (stride, stride),
             "padding": (kernel // 2, kernel // 2),
             "dilation": (1, 1),
         }
         if transpose:
-            pairs["output_padding"] = (0, 0)
+            attributes["output_padding"] = (0, 0)
         op = "conv_transpose" if transpose else "conv"
-        self.nodes.append(make_node(name, op, [value], parameters=parameters, groups=groups, **pairs))
-        return name
+        return self.node(name, op, (value,), (), parameters, attributes)
 
     def norm(self, name: str, value: str, channels: int) -> str:
         roles = {role: self.tensor(f"{name}.{role}", channels) for role in ("weight", "bias", "running_mean")}
         roles["running_var"] = self.tensor(f"{name}.running_var", channels, positive=True)
-        self.nodes.append(make_node(name, "batch_norm", [value], parameters=roles))
-        return name
+        return self.node(name, "batch_norm", (value,), (), roles, {})
 
     def linear(self, name: str, value: str, features: tuple[int, int]) -> str:
         roles = {
             "weight": self.tensor(f"{name}.weight", features[1], features[0]),
             "bias": self.tensor(f"{name}.bias", features[1]),
         }
-        self.nodes.append(make_node(name, "linear", [value], parameters=roles))
-        return name
+        return self.node(name, "linear", (value,), (), roles, {})
 
     def head(self, value: str, features: int, classes: int = 3) -> str:
         pooled = self.op("pool", "global_avg_pool", value)
