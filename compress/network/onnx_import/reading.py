@@ -57,7 +57,7 @@ def read_model(path: Path, data: Path | None) -> ir.Model:
     if any(_is_external(tensor) for tensor in _tensors(proto)):
         _load_external(proto, data)
     _check_tensors(proto)
-    model = ir.from_proto(proto)
+    model: ir.Model = ir.from_proto(proto)
     InlinePass()(model)
     _make_concrete(model)
     fold_constants_ir(model, onnx_shape_inference=True, should_fold=_should_fold)

@@ -1,8 +1,8 @@
 """Reshapes written so that they hold at any batch size and after channels are cut.
 
 A file states the target of a reshape in numbers, for a batch of one and all channels. Here a size that is the input's
-own is copied, merged dimensions are a ``flatten``, and one size that cannot be copied is inferred: the batch if it moves
-or merges, else the last one of the dimensions that are regrouped.
+own is copied, merged dimensions are a ``flatten``, and one size that cannot be copied is inferred: the batch if it
+moves or merges, else the last one of the dimensions that are regrouped.
 """
 
 import math
@@ -13,7 +13,11 @@ from compress.network.ops.spec import Shape
 
 
 def emit_reshape(graph: Translation, name: str, value: str, target: Shape, output: str) -> None:
-    """Write the node or nodes that arrange ``value`` as ``target``, which is stated for a batch of one."""
+    """Write the node that arranges ``value`` as ``target``, which is stated for a batch of one.
+
+    A reshape of a reshape is written as one; what comes back to the old shape is the old value.
+    """
+    value = graph.arranged_from.get(value, value)
     if graph.is_constant(value):
         graph.emit(name, "reshape", [value], output, shape=target)
         return
@@ -23,6 +27,7 @@ def emit_reshape(graph: Translation, name: str, value: str, target: Shape, outpu
     shape = graph.at_two(value)
     place, before = _batch_place(graph, name, value, target)
     wanted = tuple(2 * size if index == place else size for index, size in enumerate(target))
+    graph.arranged_from[output] = value
     merged = _merged(shape, wanted)
     if merged is not None:
         start, end = merged

@@ -174,6 +174,9 @@ def gather(source: Source, graph: Translation) -> None:
     if indices.ndim == 0:
         graph.emit(source.name, "select", [x], source.outputs, dim=axis, index=chosen[0])
         return
+    if len(shape) == 1 and chosen == list(range(size)):  # how as_strided on contiguous values is exported
+        emit_reshape(graph, source.name, x, tuple(indices.shape), source.outputs[0])
+        return
     adjacent = indices.ndim == 1 and chosen == list(range(chosen[0], chosen[0] + len(chosen)))
     source.require(adjacent, "must take one entry or adjacent ones", chosen[:16])
     graph.emit(source.name, "slice", [x], source.outputs, dim=axis, start=chosen[0], end=chosen[-1] + 1)

@@ -2,11 +2,11 @@
 
 import torch
 
+from compress.network.graph import Attribute
 from compress.network.onnx_import.reshaping import emit_reshape
 from compress.network.onnx_import.rules import translates
 from compress.network.onnx_import.rules_weighted import spatial_padding, uneven_padding
 from compress.network.onnx_import.translation import Source, Translation
-from compress.network.ops import Attribute
 
 _LOWEST = torch.finfo(torch.float32).min
 

@@ -25,7 +25,6 @@ from compress.network.ops import make_node, run_node
 from compress.network.ops.shapes import ShapeError
 from compress.network.ops.spec import Shape
 
-
 MAX_COMPUTED_ELEMENTS = 1 << 28
 
 
@@ -83,6 +82,7 @@ class Translation:
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self.shapes: dict[str, Shape] = {input_name: (1, *image)}
+        self.arranged_from: dict[str, str] = {}  # value → the value of which it is a reshape
         self._at_two: dict[str, Shape] = {input_name: (2, *image)}
         self._before: dict[str, int] = {input_name: 1}
         self._aliases: dict[str, str] = {}
