@@ -1,0 +1,144 @@
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+
+from tests.workers.conftest import make_start
+from workers.cluster import DriverLostError, RunningDriver, connect, disconnect, kept_variables, usable_cpus
+from workers.events import Event, JobEnded, StatusChanged, Trial, TrialEnded, TrialStarted, TrialStatus
+from workers.job import load_job
+from workers.pool import Finished, RayPool
+from workers.spec import Budget, JobSpec
+from workers.start import DriverStart
+
+SECRET = "TIGHTFIT_TEST_PASSWORD"
+
+
+def test_workers_see_no_variable_that_might_be_a_secret() -> None:
+    environment = {"PATH": "/bin", "LC_ALL": "C", "RAY_TMPDIR": "/t", "DATABASE_URL": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+
+    assert kept_variables(environment) == {"PATH": "/bin", "LC_ALL": "C", "RAY_TMPDIR": "/t"}
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    os.environ[SECRET] = "open sesame"
+    connect(cpus=2)
+    yield
+    disconnect()
+    del os.environ[SECRET]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_started_ray_inherits_no_secret_and_this_process_keeps_it() -> None:
+    def visible(name: str) -> bool:
+        return name in os.environ
+
+    assert not ray.get(ray.remote(visible).remote(SECRET))
+    assert os.environ[SECRET] == "open sesame"
+    assert ray.cluster_resources()["CPU"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_job_runs_on_ray_and_the_next_driver_goes_on_where_one_was_killed(spec: JobSpec) -> None:
+    start = make_start(JobSpec(name=spec.name, devices=spec.devices, budget=Budget(trials=7), seed=5), images=100)
+    rows: dict[int, Trial] = {}
+
+    driver = RunningDriver(start, evaluators=1)
+    _drive(driver, rows, until=lambda event: isinstance(event, TrialStarted) and event.trial.number == 4)
+    driver.kill()
+    with pytest.raises(DriverLostError):
+        driver.advance(0)
+    assert [rows[number].status for number in range(5)] == [TrialStatus.DONE] * 4 + [TrialStatus.RUNNING]
+
+    again = RunningDriver(_with(start, rows), evaluators=1)
+    _drive(again, rows, until=lambda event: event == StatusChanged(status="packaging"))
+    again.kill()
+
+    assert sorted(rows) == list(range(7))
+    assert {trial.status for trial in rows.values()} == {TrialStatus.DONE}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_killed_evaluator_is_reported_as_lost_and_its_slot_works_again(start: DriverStart) -> None:
+    pool = RayPool(load_job(start), size=1)
+    pool.submit(0, "prepare")
+    (prepared,) = _waited(pool)
+    assert prepared.error is None
+
+    pool.submit(0, "prepare")
+    for process in _evaluator_processes():
+        os.kill(process, signal.SIGKILL)
+    (lost,) = _waited(pool)
+    pool.submit(0, "prepare")
+    (after,) = _waited(pool)
+    pool.close()
+
+    assert lost.lost
+    assert lost.error is not None
+    assert after.error is None
+    assert after.value.correct == prepared.value.correct
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_an_evaluation_that_raises_keeps_its_evaluator_and_gives_the_reason(start: DriverStart) -> None:
+    pool = RayPool(load_job(start), size=1)
+    pool.submit(0, "prepare")
+    _waited(pool)
+    pool.submit(0, "evaluate", plan={"schema_version": 99})
+    (failed,) = _waited(pool)
+    pool.close()
+
+    assert not failed.lost
+    assert failed.error == "ValueError: plan schema_version must be 1, got 99"
+
+
+def test_at_least_one_cpu_is_usable() -> None:
+    assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+
+
+def _drive(driver: RunningDriver, rows: dict[int, Trial], *, until: Callable[[Event], bool]) -> None:
+    acknowledged, deadline = 0, time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for number, event in driver.advance(acknowledged):
+            acknowledged = number
+            if isinstance(event, TrialStarted | TrialEnded):
+                rows[event.trial.number] = event.trial
+            assert not isinstance(event, JobEnded), event
+            if until(event):
+                return
+    raise AssertionError("what was waited for did not happen")
+
+
+def _with(start: DriverStart, rows: dict[int, Trial]) -> DriverStart:
+    return replace(start, trials=tuple(rows[number] for number in sorted(rows)))
+
+
+def _waited(pool: RayPool) -> list[Finished]:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := pool.wait(1.0):
+            return list(found)
+    raise AssertionError("the evaluator did not answer")
+
+
+def _evaluator_processes() -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_bytes()
+            except OSError:  # it has ended
+                continue
+            if command.startswith(b"ray::_EvaluatorActor"):
+                found.append(int(folder.name))
+    return found
