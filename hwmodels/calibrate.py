@@ -110,6 +110,19 @@ class Design:
         self._peak_us, self._weight_bytes, self._moved, self._inverse_channels, self._transcendental = data[:, 1:].T
         self._starts = np.array(starts)
 
+    @classmethod
+    def join(cls, designs: Sequence["Design"]) -> "Design":
+        """Return the networks of several designs of one profile as one."""
+        joined = object.__new__(cls)
+        joined.additive = designs[0].additive
+        for name in ("_class", "_peak_us", "_weight_bytes", "_moved", "_inverse_channels", "_transcendental"):
+            setattr(joined, name, np.concatenate([getattr(design, name) for design in designs]))
+        offsets = np.cumsum([0, *(len(design._class) for design in designs[:-1])])
+        joined._starts = np.concatenate(
+            [design._starts + offset for design, offset in zip(designs, offsets, strict=True)]
+        )
+        return joined
+
     def latency_us(self, knobs: FloatArray) -> FloatArray:
         """Return the latency of every network."""
         # knobs: (10,) logarithms; kernels: (n,)
@@ -208,21 +221,27 @@ def calibrate(
     arithmetic = _common_arithmetic(measurements)
     expected = prior or Prior(knobs_of(profile, arithmetic))
     latency_ms = np.array([measurement.latency_ms for measurement in measurements])
-    predicted: dict[str, float] = {}
-    pairs: list[tuple[float, float]] = []
+    designs = [Design(profile, [measurement.workload]) for measurement in measurements]
+    predicted_ms = leave_one_out(designs, latency_ms, names, expected)
+    knobs = fit_knobs(Design.join(designs), latency_ms, expected)
+    fitted = with_knobs(profile, knobs, arithmetic, source=source)
+    return Calibration(
+        profile=fitted,
+        left_out=summarise(predicted_ms.tolist(), latency_ms.tolist()),
+        predictions_ms=dict(zip(names, predicted_ms.tolist(), strict=True)),
+    )
+
+
+def leave_one_out(designs: Sequence[Design], latency_ms: FloatArray, names: Sequence[str], prior: Prior) -> FloatArray:
+    """Return the latency of each network in ms as predicted by a fit to the networks of other names."""
+    predicted = np.empty(len(designs))
     for left_out in dict.fromkeys(names):
         inside = [index for index, name in enumerate(names) if name != left_out]
-        outside = [index for index, name in enumerate(names) if name == left_out]
-        train = Design(profile, [measurements[index].workload for index in inside])
-        knobs = fit_knobs(train, latency_ms[inside], expected)
-        test = Design(profile, [measurements[index].workload for index in outside])
-        for index, value in zip(outside, test.latency_us(knobs) / 1e3, strict=True):
-            predicted[left_out] = float(value)
-            pairs.append((float(value), float(latency_ms[index])))
-    knobs = fit_knobs(Design(profile, [m.workload for m in measurements]), latency_ms, expected)
-    summary = summarise([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-    fitted = with_knobs(profile, knobs, arithmetic, source=source)
-    return Calibration(profile=fitted, left_out=summary, predictions_ms=predicted)
+        knobs = fit_knobs(Design.join([designs[index] for index in inside]), latency_ms[inside], prior)
+        for index, name in enumerate(names):
+            if name == left_out:
+                predicted[index] = designs[index].latency_us(knobs)[0] / 1e3
+    return predicted
 
 
 def with_knobs(profile: Profile, knobs: FloatArray, arithmetic: Arithmetic, *, source: str) -> Profile:

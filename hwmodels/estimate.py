@@ -9,6 +9,7 @@ from typing import Any
 from hwmodels.cost_model import COST_MODELS, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.memory import KIB, peak_memory_bytes
+from hwmodels.prepare import fused, without_dead_kernels
 from hwmodels.profile import FIGURES, Profile
 from hwmodels.quantity import value_of
 from hwmodels.workload import Arithmetic, Kernel, Workload
@@ -117,7 +118,9 @@ class Pricer:
         )
 
     def report(self, workload: Workload) -> CostReport:
-        """Return the full report of a workload."""
+        """Return the full report of a workload, merged as the device's runtime merges it."""
+        if self.profile.fusion:
+            workload = fused(without_dead_kernels(workload), self.profile.fusion)
         elements, sizes = self.tensors(workload)
         kernels = workload.kernels
         demands = [self.demand(kernel, elements, sizes) for kernel in kernels]

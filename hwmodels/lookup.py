@@ -23,7 +23,7 @@ class LookupMissError(InputError):
 class Entry(Part):
     """The time of one kernel shape. Elements are those of one image's input and output tensors."""
 
-    kind: KernelKind
+    op: Annotated[str, Field(min_length=1)]  # the operator, after fusion ("conv+add")
     in_channels: Annotated[int, Field(ge=0)]
     out_channels: Annotated[int, Field(ge=0)]
     input_elements: Annotated[int, Field(ge=0)]
@@ -77,7 +77,7 @@ class LookupModel(CostModel):
         """
         if kernel.kind in self._free:
             return KernelPrice(0.0, "table", 0.0, 0.0, 0.0, 0.0)
-        key = _kernel_key(kernel, demand)
+        key = kernel_key(kernel, demand)
         if key not in self._times:
             raise LookupMissError(kernel.name, f"is not in the table of {self.profile.name}", key)
         latency_us = self._times[key]
@@ -91,7 +91,7 @@ class LookupModel(CostModel):
 
 def _entry_key(entry: Entry) -> Key:
     return (
-        entry.kind.value,
+        entry.op,
         entry.in_channels,
         entry.out_channels,
         entry.input_elements,
@@ -104,9 +104,10 @@ def _entry_key(entry: Entry) -> Key:
     )
 
 
-def _kernel_key(kernel: Kernel, demand: Demand) -> Key:
+def kernel_key(kernel: Kernel, demand: Demand) -> Key:
+    """Return what a table knows a kernel by."""
     return (
-        kernel.kind.value,
+        kernel.op,
         kernel.in_channels,
         kernel.out_channels,
         demand.input_elements,
