@@ -58,11 +58,14 @@ class Histogram:
         sample = flat[::stride].float()
         zeros = int((sample == 0).sum())
         if self.width > 0:
-            bins = sample.sub(self.low).mul_(1 / self.width).to(torch.int32).clamp_(0, BINS - 1)
-            counts = torch.bincount(bins, minlength=BINS).double().numpy()
-            counts[min(BINS - 1, int(-self.low / self.width))] -= zeros
-            self.counts += np.maximum(counts, 0.0) * stride
+            counts = torch.bincount(self._bins(sample), minlength=BINS).double().numpy()
+            counts[int(self._bins(torch.zeros(1)))] -= zeros
+            self.counts += counts * stride
         self.zeros += zeros * stride
+
+    def _bins(self, sample: Tensor) -> Tensor:
+        """Return the bin of each value, in the one arithmetic that decides it: rounding may move an edge."""
+        return sample.sub(self.low).mul_(1 / self.width).to(torch.int32).clamp_(0, BINS - 1)
 
     def _cover(self, least: float, most: float) -> None:
         if self.width == 0.0:
