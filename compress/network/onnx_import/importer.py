@@ -1,5 +1,6 @@
 """ONNX files become networks: read, translated node by node, tidied, checked."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from compress.network.build import build_module
 from compress.network.check import check_network
 from compress.network.graph import Network
 from compress.network.onnx_import import (  # noqa: F401  (they enter their rules)
@@ -15,7 +17,15 @@ from compress.network.onnx_import import (  # noqa: F401  (they enter their rule
     rules_pooling,
     rules_weighted,
 )
-from compress.network.onnx_import.errors import FIELD, NotOnnxError, UnsupportedFormError, UnsupportedOperatorError
+from compress.network.onnx_import.decisions import Decisions
+from compress.network.onnx_import.errors import (
+    FIELD,
+    FixedBatchError,
+    InterfaceError,
+    NotOnnxError,
+    UnsupportedFormError,
+    UnsupportedOperatorError,
+)
 from compress.network.onnx_import.patterns import recognise_patterns
 from compress.network.onnx_import.reading import read_model
 from compress.network.onnx_import.rules import RULES
@@ -44,7 +54,7 @@ def import_onnx(path: Path, data: Path | None = None) -> Network:
     try:
         model = read_model(path, data)
         _refuse_unknown(model)
-        network = recognise_patterns(_translate(model))
+        network = _settled(model)
         check_network(network)
     except InputError:
         raise
@@ -71,15 +81,30 @@ def _refuse_unknown(model: ir.Model) -> None:
         )
 
 
-def _translate(model: ir.Model) -> Network:
+def _settled(model: ir.Model) -> Network:
+    """Translate until the images of a batch are treated apart, changing what had to be guessed."""
+    decisions = Decisions()
+    tensors = {name: _tensor(value.const_value, name) for name, value in model.graph.initializers.items()}
+    while True:
+        try:
+            network = recognise_patterns(_translate(model, tensors, decisions))
+            if decisions.any:
+                _confirm_batches(network)
+        except FixedBatchError:
+            if not decisions.change():
+                raise
+        else:
+            return network
+
+
+def _translate(model: ir.Model, tensors: Mapping[str, Tensor], decisions: Decisions) -> Network:
     graph = model.graph
     value = next(value for value in graph.inputs if value.name not in graph.initializers)
     assert value.shape is not None
-    reserved = [str(output.name) for node in graph for output in node.outputs]
+    reserved = [str(value.name), *tensors, *(str(output.name) for node in graph for output in node.outputs)]
     image = tuple(int(size) for size in value.shape[1:] if isinstance(size, int))
-    target = Translation(str(value.name), image, reserved=[*reserved, *graph.initializers, str(value.name)])
-    for name, initializer in graph.initializers.items():
-        target.constants[name] = _tensor(initializer.const_value, name)
+    target = Translation(str(value.name), image, reserved=reserved, decisions=decisions)
+    target.constants.update(tensors)
     opset = max(model.opset_imports.get(domain, 0) for domain in ("", "ai.onnx"))
     for node in graph:
         if node.op_type == "Constant":
@@ -95,9 +120,22 @@ def _translate(model: ir.Model) -> Network:
         )
         RULES[node.op_type](source, target)
     output_name = target.resolve(str(graph.outputs[0].name))
-    if target.is_constant(output_name) or target.batch_dim(output_name) != 0:
-        raise UnsupportedFormError(FIELD, "must have an output with the batch first")
+    if target.is_constant(output_name) or output_name == target.input:
+        raise InterfaceError(FIELD, "must have an output that is computed from the input")
+    if target.batch_dim(output_name) != 0 or target.before_batch(output_name) != 1:
+        raise FixedBatchError(FIELD, "must have an output with the batch first", list(target.shape(output_name)))
     return target.network(output_name)
+
+
+def _confirm_batches(network: Network) -> None:
+    """Run two images together and apart; they must come out alike."""
+    module = build_module(network)
+    shape = network.graph.shapes[network.graph.inputs[0]]
+    images = torch.rand((2, *shape[1:]), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        together, apart = module(images), torch.cat([module(image[None]) for image in images])
+    if not torch.allclose(together, apart, rtol=1e-3, atol=1e-4 * float(apart.abs().max())):
+        raise FixedBatchError(FIELD, "must treat the images of a batch apart")
 
 
 def _name(node: ir.Node) -> str:

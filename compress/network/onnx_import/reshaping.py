@@ -45,23 +45,24 @@ def _batch_place(graph: Translation, name: str, value: str, target: Shape) -> tu
     """
     dim = graph.batch_dim(value)
     assert dim is not None
-    slower = math.prod(graph.shape(value)[:dim]) * graph.before_batch(value)
+    shape = graph.shape(value)
+    slower = math.prod(shape[:dim]) * graph.before_batch(value)
+    stays = target[: dim + 1] == (*shape[:dim], 1) and graph.before_batch(value) == 1
+    if stays:
+        return dim, 1
     places = []
     for index, size in enumerate(target):
         leading = math.prod(target[:index])
         if slower % leading == 0 and size % (slower // leading) == 0:
             places.append((index, slower // leading))
     if not places:
-        raise FixedBatchError(
-            FIELD, f"must run at any batch size; node {name!r} reshapes the batch apart", list(target)
-        )
-    exact = [place for place in places if place[1] == 1]
-    alone = [place for place in exact if target[place[0]] == 1]
-    for wanted in (alone, exact, places):
-        stayed = [place for place in wanted if place[0] == dim]
-        if wanted:
-            return (stayed or wanted)[0]
-    raise AssertionError
+        rule = f"must run at any batch size; node {name!r} reshapes the batch apart"
+        raise FixedBatchError(FIELD, rule, list(target))
+    places.sort(key=lambda place: (place[1] != 1, target[place[0]] != 1, place[0] != dim))
+    if len(places) == 1:
+        return places[0]
+    situation = (shape, dim, graph.before_batch(value), target)
+    return places[graph.decisions.pick(situation, len(places))]
 
 
 def _merged(shape: Shape, wanted: Shape) -> tuple[int, int] | None:

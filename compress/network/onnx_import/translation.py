@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compress.network.build import node_shapes
 from compress.network.graph import Attribute, Graph, Network, Node
+from compress.network.onnx_import.decisions import Decisions
 from compress.network.onnx_import.errors import (
     FIELD,
     FixedBatchError,
@@ -77,8 +78,9 @@ class Source:
 class Translation:
     """Nodes, tensors and shapes written so far."""
 
-    def __init__(self, input_name: str, image: Shape, *, reserved: Iterable[str]) -> None:
+    def __init__(self, input_name: str, image: Shape, *, reserved: Iterable[str], decisions: Decisions) -> None:
         self.input = input_name
+        self.decisions = decisions
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self.shapes: dict[str, Shape] = {input_name: (1, *image)}
