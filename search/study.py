@@ -14,6 +14,7 @@ import numpy as np
 
 from search.space import Candidate, Space
 from search.strategies import STRATEGIES, Direction, Score
+from search.table import ChoiceTable
 
 MUTATION_ATTEMPTS = 64  # at another candidate, before a proposal that is known already is given up
 ATTEMPTS_PER_MUTATED_VARIABLE = 8
@@ -41,6 +42,7 @@ class Study:
         targets: Names of the sets of objectives that are optimised side by side.
         seed: Zero or more.
         trials: How many candidates there will be, if that is known.
+        tables: What single choices do, by target, for strategies that start from that.
         key: Candidates with equal keys are the same; by default each is its own.
     """
 
@@ -53,6 +55,7 @@ class Study:
         targets: Sequence[str],
         seed: int,
         trials: int | None = None,
+        tables: Mapping[str, ChoiceTable] | None = None,
         key: Callable[[Candidate], Hashable] = lambda candidate: candidate,
     ) -> None:
         if not targets:
@@ -60,7 +63,9 @@ class Study:
         if seed < 0:
             raise ValueError(f"seed must be zero or more, got {seed}")
         self._space = space
-        self._strategies = {name: STRATEGIES.create(strategy, space, directions, trials) for name in targets}
+        self._strategies = {
+            name: STRATEGIES.create(strategy, space, directions, trials, (tables or {}).get(name)) for name in targets
+        }
         self._targets = tuple(targets)
         self._seed = seed
         self._key = key

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
 
 from search.space import Candidate, Space
+from search.table import ChoiceTable
 
 ENTRY_POINT_GROUP = "tightfit.strategies"
 
@@ -46,8 +47,9 @@ class Strategy(Protocol):
         """Take in a finished candidate; ``state`` is ``None`` for one that this strategy did not propose."""
 
 
-StrategyFactory = Callable[[Space, Sequence[Direction], int | None], Strategy]
-"""Makes a strategy from the space, the directions of the objectives, and the number of trials (``None``: open)."""
+StrategyFactory = Callable[[Space, Sequence[Direction], int | None, ChoiceTable | None], Strategy]
+"""Makes a strategy from the space, the directions of the objectives, the number of trials (``None``: open) and, if it
+is known, what single choices do."""
 
 
 class StrategyRegistry:
@@ -73,12 +75,19 @@ class StrategyRegistry:
         self._load_entry_points()
         return tuple(sorted(self._factories))
 
-    def create(self, name: str, space: Space, directions: Sequence[Direction], trials: int | None) -> Strategy:
+    def create(
+        self,
+        name: str,
+        space: Space,
+        directions: Sequence[Direction],
+        trials: int | None,
+        table: ChoiceTable | None = None,
+    ) -> Strategy:
         """Make the strategy called ``name``."""
         self._load_entry_points()
         if name not in self._factories:
             raise ValueError(f"unknown strategy {name!r}; known: {', '.join(self.names())}")
-        return self._factories[name](space, directions, trials)
+        return self._factories[name](space, directions, trials, table)
 
     def _load_entry_points(self) -> None:
         if not self._searched_entry_points:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.space import Candidate, Space
 from search.strategies.base import STRATEGIES, Direction, Proposal, Score
+from search.table import ChoiceTable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each study on stderr otherwise
 
@@ -49,7 +50,9 @@ class Nsga2Strategy:
     Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II".
     """
 
-    def __init__(self, space: Space, directions: Sequence[Direction], trials: int | None) -> None:
+    def __init__(
+        self, space: Space, directions: Sequence[Direction], trials: int | None, table: ChoiceTable | None
+    ) -> None:
         self._space = space
         self._study = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(), study_name="search", directions=list(directions)

@@ -7,13 +7,16 @@ import numpy as np
 
 from search.space import Candidate, Space
 from search.strategies.base import STRATEGIES, Direction, Proposal, Score
+from search.table import ChoiceTable
 
 
 @STRATEGIES.register("random")
 class RandomStrategy:
     """Draws every variable's choice uniformly and independently of what was found so far."""
 
-    def __init__(self, space: Space, directions: Sequence[Direction], trials: int | None) -> None:
+    def __init__(
+        self, space: Space, directions: Sequence[Direction], trials: int | None, table: ChoiceTable | None
+    ) -> None:
         self._sizes = [len(variable.choices) for variable in space.variables]
 
     def propose(self, seed: int) -> Proposal:

@@ -4,14 +4,38 @@ import pytest
 
 from search.space import Candidate, Space, Variable
 from search.strategies import STRATEGIES, Score
+from search.strategies.random import RandomStrategy
 from search.study import Asked, Study
+from search.table import ChoiceTable
 
 SPACE = Space(tuple(Variable(name=f"layer {layer}", choices=(2, 3, 4, 6, 8)) for layer in range(8)))
 TARGETS = ("pi", "mcu")
 
 
 def new_study(strategy: str, *, space: Space = SPACE, targets: Sequence[str] = TARGETS, seed: int = 3) -> Study:
-    return Study(space, strategy=strategy, directions=("maximize", "minimize"), targets=targets, seed=seed, trials=100)
+    return Study(
+        space,
+        strategy=strategy,
+        directions=("maximize", "minimize"),
+        targets=targets,
+        seed=seed,
+        trials=100,
+        tables={name: table(space) for name in targets},
+    )
+
+
+def table(space: Space) -> ChoiceTable:
+    """Each step down from the dearest choice saves 1 and loses as much as the variable's number."""
+    steps = [
+        tuple(float(len(variable.choices) - 1 - index) for index in range(len(variable.choices)))
+        for variable in space.variables
+    ]
+    return ChoiceTable(
+        base=space.uniform([1.0])[0],
+        loss=tuple(tuple(step * (place + 1) for step in row) for place, row in enumerate(steps)),
+        costs=(tuple(tuple(-step for step in row) for row in steps),),
+        base_costs=(float(sum(row[0] for row in steps)),),
+    )
 
 
 def scores(candidate: Candidate) -> dict[str, Score]:
@@ -49,7 +73,7 @@ def test_a_resumed_search_equals_an_uninterrupted_one(strategy: str, interrupted
     assert run(resumed, range(1 + interrupted_after, 60)) == expected[interrupted_after:]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES.names())
+@pytest.mark.parametrize("strategy", ["nsga2", "random"])
 def test_another_seed_gives_another_search(strategy: str) -> None:
     assert run(new_study(strategy, seed=1), range(10)) != run(new_study(strategy, seed=2), range(10))
 
@@ -122,6 +146,4 @@ def test_an_unknown_strategy_is_answered_with_the_known_ones() -> None:
 
 def test_a_name_cannot_be_registered_twice() -> None:
     with pytest.raises(ValueError, match="'random' is registered twice"):
-        STRATEGIES.register("random")(
-            lambda space, directions, trials: STRATEGIES.create("nsga2", space, directions, trials)
-        )
+        STRATEGIES.register("random")(RandomStrategy)

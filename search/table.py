@@ -1,0 +1,46 @@
+"""What single choices do, as far as it is known before a search: the tables that strategies may start from."""
+
+from dataclasses import dataclass
+
+from search.space import Candidate, Space
+
+ChoiceValues = tuple[tuple[float, ...], ...]
+"""One row per variable of the space, one value per choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eclipse:
+    """A choice that takes away others: with ``choice`` of variable ``place``, ``hidden`` variables do nothing."""
+
+    place: int
+    choice: int
+    hidden: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceTable:
+    """The change that each choice alone makes to ``base``, for one target.
+
+    Changes are taken to add up, which overstates what choices in the same layer save together: a candidate that the
+    table calls cheap has to be priced.
+
+    Attributes:
+        base: The candidate that changes are counted from.
+        loss: What each choice loses; zero for those of ``base``.
+        costs: What each choice adds, per cost objective; zero for those of ``base``.
+        base_costs: The cost objectives of ``base``.
+        eclipses: Choices that take away others.
+    """
+
+    base: Candidate
+    loss: ChoiceValues
+    costs: tuple[ChoiceValues, ...]
+    base_costs: tuple[float, ...]
+    eclipses: tuple[Eclipse, ...] = ()
+
+    def check(self, space: Space) -> None:
+        """Raise ``ValueError`` unless there is a value for every choice of the space."""
+        sizes = [len(variable.choices) for variable in space.variables]
+        for rows in (self.loss, *self.costs):
+            if [len(row) for row in rows] != sizes:
+                raise ValueError("a table needs one value per choice of every variable")
