@@ -1,5 +1,6 @@
 """The ``tightfit`` command."""
 
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -23,9 +24,7 @@ for command in (serve, submit, watch, listing.jobs, listing.front, pull, listing
 
 def _version(asked: bool) -> None:
     if asked:
-        from tightfit import __version__
-
-        typer.echo(__version__)
+        typer.echo(version("tightfit"))
         raise typer.Exit
 
 

@@ -1,6 +1,7 @@
 """Templates, their filters, and the headers that every page carries."""
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from service import display
-from tightfit import __version__
 
 FOLDER = Path(__file__).parent
 TEMPLATES = FOLDER / "templates"
@@ -54,7 +54,7 @@ def environment() -> Environment:
         quantity=lambda value, name: display.quantity(name, value),
         size=display.size,
     )
-    env.globals.update(titles=display.TITLES, version=__version__)
+    env.globals.update(titles=display.TITLES, version=version("tightfit"))
     return env
 
 
