@@ -110,17 +110,23 @@ def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[Quant
     return replace(graph, nodes=tuple(nodes), shapes=shapes)
 
 
-def scales(graph: Graph) -> dict[str, float]:
-    """Return the scale of every value that is on a quantizer's grid, also behind what only passes values on."""
-    found: dict[str, float] = {}
+def quantizers(graph: Graph) -> dict[str, Node]:
+    """Map every value that is on a grid to the quantizer that put it there, also behind what only passes values on."""
+    found: dict[str, Node] = {}
     for node in graph.nodes:
         if node.op == "quantize":
-            scale = node.attributes["scale"]
-            assert isinstance(scale, float)
-            found[node.outputs[0]] = scale
+            found[node.outputs[0]] = node
         elif node.op in PASSING_OPS and node.inputs[0] in found:
             found.update(dict.fromkeys(node.outputs, found[node.inputs[0]]))
     return found
+
+
+def scale_of(quantizer: Node) -> float:
+    """Return what one step of a quantizer's grid is worth."""
+    scale = quantizer.attributes["scale"]
+    if not isinstance(scale, float):
+        raise TypeError(f"{quantizer.name}: scale must be a number, got {scale!r}")
+    return scale
 
 
 class _Wants:

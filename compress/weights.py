@@ -123,14 +123,13 @@ def with_gain(weight: CodedWeight, gain: Tensor, numerics: Numerics) -> CodedWei
     return encode(decoded * gain.reshape(shape), weight.format, numerics)
 
 
-def accumulator_steps(weight: CodedWeight, input_scale: float | None, numerics: Numerics) -> Tensor | None:
-    """Return what one step of an integer accumulator is worth: one value per output channel, or one for all.
+def accumulator_steps(weight: CodedWeight, input_scale: float, numerics: Numerics) -> Tensor | None:
+    """Return what one step of an integer accumulator is worth: one value per scale of the weight.
 
-    ``None`` if the layer's input is not quantized, its weight is not on an integer grid, or the axis of its scales is
-    not that of its outputs (grouped transposed convolutions).
+    ``None`` if the weight is not on an integer grid.
     """
     whole = weight.integers(numerics)
-    if input_scale is None or whole is None:
+    if whole is None:
         return None
     return whole.scale * torch.tensor(input_scale, dtype=torch.float32)
 

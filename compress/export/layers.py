@@ -1,6 +1,7 @@
 """ONNX for weighted layers, normalisations and quantizers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def _weight(writer: GraphWriter, node: Node, *, transposed: bool = False) -> str
     """Write a weight: as int8 levels with a scale per channel where it has integer codes."""
     tensor = node.parameters["weight"]
     coded = writer.coded(tensor)
-    whole = coded and coded.integers(writer.compressed.plan.numerics)
+    whole = None if coded is None else coded.integers(writer.compressed.plan.numerics)
     if coded is None or whole is None:
         return writer.constant(writer.array(tensor).T, tensor) if transposed else writer.tensor(tensor)
     values, scale, axis = whole.values.numpy(), whole.scale.numpy(), coded.format.axis
@@ -138,7 +139,8 @@ def _weight(writer: GraphWriter, node: Node, *, transposed: bool = False) -> str
         writer.constant(scale, f"{tensor}/scale"),
         writer.constant(np.zeros_like(scale, np.int8), f"{tensor}/zero_point"),
     ]
-    return writer.add("DequantizeLinear", inputs, f"{tensor}/dq", **({"axis": axis} if per_channel else {}))
+    options: dict[str, Any] = {"axis": axis} if per_channel else {}
+    return writer.add("DequantizeLinear", inputs, f"{tensor}/dq", **options)
 
 
 def _bias(writer: GraphWriter, node: Node) -> list[str]:
@@ -147,10 +149,12 @@ def _bias(writer: GraphWriter, node: Node) -> list[str]:
         return []
     tensor = node.parameters["bias"]
     coded = writer.coded(node.parameters["weight"])
-    grid = coded and accumulator_steps(coded, writer.scales.get(node.inputs[0]), writer.compressed.plan.numerics)
-    if grid is None:
+    if coded is None or node.inputs[0] not in writer.scales:
         return [writer.tensor(tensor)]
+    grid = accumulator_steps(coded, writer.scales[node.inputs[0]], writer.compressed.plan.numerics)
     bias = writer.array(tensor)
+    if grid is None or len(grid) not in (1, bias.size):
+        return [writer.tensor(tensor)]
     scale = np.broadcast_to(grid.numpy(), bias.shape)
     steps = np.rint(bias.astype(np.float64) / scale)
     if np.abs(steps).max() > _INT32_MAX or not np.array_equal(steps.astype(np.float32) * scale, bias):

@@ -47,7 +47,8 @@ def onnx_bytes(compressed: Compressed) -> bytes:
         producer_name="tightfit",
     )
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def _value_info(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:

@@ -122,9 +122,8 @@ def permute(writer: GraphWriter, node: Node) -> None:
 
 
 def squeeze(writer: GraphWriter, node: Node) -> None:
-    """Write Squeeze, of the dimensions that are of size one: torch passes over the others."""
-    shape = writer.shape(node.inputs[0])
-    axes = writer.integers([dim for dim in integers(node, "dims") if shape[dim] == 1], f"{node.name}/axes")
+    """Write Squeeze."""
+    axes = writer.integers(integers(node, "dims"), f"{node.name}/axes")
     writer.add("Squeeze", [_input(writer, node), axes], node.name, node.outputs)
 
 

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from compress.apply import Compressed
 from compress.network.graph import Attribute, Node
-from compress.placement import scales
+from compress.placement import quantizers, scale_of
 from compress.weights import CodedWeight
 
 Array = npt.NDArray[Any]
@@ -28,7 +28,7 @@ class GraphWriter:
         self.graph = compressed.network.graph
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self.scales = scales(self.graph)
+        self.scales = {value: scale_of(node) for value, node in quantizers(self.graph).items()}
         self._taken = {*self.graph.inputs, *(value for node in self.graph.nodes for value in node.outputs)}
         self._written: dict[str, str] = {}
 
@@ -48,7 +48,7 @@ class GraphWriter:
     def constant(self, array: Array, name: str) -> str:
         """Add an initializer; return its name."""
         name = self._fresh(name)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def integers(self, values: Sequence[int], name: str) -> str:

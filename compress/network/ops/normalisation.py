@@ -58,11 +58,9 @@ class _AnyRankBatchNorm(nn.BatchNorm2d):
 class _AnyRankInstanceNorm(nn.InstanceNorm2d):
     """Instance norm whose input may have any number of spatial dimensions, the batch always first."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Accept every rank."""
-
-    def _get_no_batch_dim(self) -> int:
-        return -1
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise every channel of every image."""
+        return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
 def _batch_norm_module(node: Node, tensors: Mapping[str, Tensor]) -> nn.Module:
