@@ -299,14 +299,6 @@ def pixel_shuffle(node: Node, inputs: Sequence[Shape], weight: Shape | None) -> 
     return ((shape[0], shape[1] // (f * f), shape[2] * f, shape[3] * f),)
 
 
-def pixel_unshuffle(node: Node, inputs: Sequence[Shape], weight: Shape | None) -> tuple[Shape, ...]:
-    """Space to channels."""
-    shape, f = inputs[0], attribute(node, "factor", 1)
-    fits = len(shape) == 4 and shape[2] % f == 0 and shape[3] % f == 0
-    require(fits, node, f"the image must divide by {f}", list(shape))
-    return ((shape[0], shape[1] * f * f, shape[2] // f, shape[3] // f),)
-
-
 def attribute(node: Node, name: str, default: int) -> int:
     """Return an integer attribute, or ``default`` where the operator has none of that name."""
     value = node.attributes.get(name, default)
