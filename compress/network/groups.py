@@ -55,8 +55,7 @@ class Member:
 class ChannelGroup:
     """``channels`` channels that are outputs of ``layers``; named after the first of these.
 
-    ``tensors`` and ``values`` are all that shrinks with the group. ``partial`` says that the layers have output
-    channels outside the group too.
+    ``tensors`` and ``values`` are all that shrinks with the group. Its layers may have channels of other groups, too.
     """
 
     name: str
@@ -127,8 +126,9 @@ def candidate_groups(network: Network) -> ChannelGroups:
             if len(members) > 1:
                 groups.append(_group(_free_name(layer, taken), members, sources, uses, fate))
     cut = {layer for group in groups for layer in group.layers}
+    together = "all of its channels can only be cut together"
     unprunable = {
-        layer: next((reasons[number] for number in own.tolist() if number in reasons), "it has a single channel")
+        layer: next((reasons[number] for number in own.tolist() if number in reasons), together)
         for layer, own in sources.items()
         if layer not in cut
     }
