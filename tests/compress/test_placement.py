@@ -96,8 +96,9 @@ def test_padding_with_ones_is_not_passed_over() -> None:
 
 def test_widths_that_differ_behind_a_maximum_stay_behind_it() -> None:
     net = Builder(3, 4, 4)
-    pool: dict[str, tuple[int, ...]] = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1)}
-    pooled = net.op("pool", "max_pool", net.conv("conv1", "x", (3, 4)), ceil_mode=False, **pool)
+    two: tuple[int, ...] = (2, 2)
+    first = net.conv("conv1", "x", (3, 4))
+    pooled = net.op("pool", "max_pool", first, kernel=two, stride=two, padding=(0, 0), dilation=(1, 1), ceil_mode=False)
     network = net.network(net.conv("conv2", pooled, (4, 4)), net.conv("conv3", pooled, (4, 4)))
 
     placed = place(network.graph, {"conv2": 4, "conv3": 8}, 8)
