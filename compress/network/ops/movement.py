@@ -103,6 +103,11 @@ def pixel_shuffle(x: Tensor, *, factor: int) -> Tensor:
     return F.pixel_shuffle(x, factor)
 
 
+def pixel_unshuffle(x: Tensor, *, factor: int) -> Tensor:
+    """Move space into channels: the inverse of ``pixel_shuffle``."""
+    return F.pixel_unshuffle(x, factor)
+
+
 _MOVE = KernelKind.DATA_MOVEMENT
 _FACTOR = Rule(kind="int", low=1, high=64)
 
@@ -170,4 +175,11 @@ OPS = (
         },
     ),
     Op(name="pixel_shuffle", run=pixel_shuffle, shape=shapes.pixel_shuffle, kind=_MOVE, attributes={"factor": _FACTOR}),
+    Op(
+        name="pixel_unshuffle",
+        run=pixel_unshuffle,
+        shape=shapes.pixel_unshuffle,
+        kind=_MOVE,
+        attributes={"factor": _FACTOR},
+    ),
 )

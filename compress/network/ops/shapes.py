@@ -136,8 +136,8 @@ def _windows(
     result = []
     for size, k, s, p, d in zip(image, kernel, stride, padding, dilation, strict=True):
         room = size + 2 * p - d * (k - 1) - 1
-        require(room >= 0, node, f"a window of {k} must fit the padded image", list(image))
         count = (-(-room // s) if ceil else room // s) + 1
+        require(count >= 1, node, f"a window of {k} must fit the padded image", list(image))
         if ceil and (count - 1) * s >= size + p:
             count -= 1  # torch drops a last window that would start in the padding
         result.append(count)
@@ -297,6 +297,14 @@ def pixel_shuffle(node: Node, inputs: Sequence[Shape], weight: Shape | None) -> 
     shape, f = inputs[0], attribute(node, "factor", 1)
     require(len(shape) == 4 and shape[1] % (f * f) == 0, node, f"channels must divide by {f * f}", list(shape))
     return ((shape[0], shape[1] // (f * f), shape[2] * f, shape[3] * f),)
+
+
+def pixel_unshuffle(node: Node, inputs: Sequence[Shape], weight: Shape | None) -> tuple[Shape, ...]:
+    """Space to channels."""
+    shape, f = inputs[0], attribute(node, "factor", 1)
+    fits = len(shape) == 4 and shape[2] % f == 0 and shape[3] % f == 0
+    require(fits, node, f"the image must divide by {f}", list(shape))
+    return ((shape[0], shape[1] * f * f, shape[2] // f, shape[3] // f),)
 
 
 def attribute(node: Node, name: str, default: int) -> int:
