@@ -111,20 +111,20 @@ def candidate_groups(network: Network) -> ChannelGroups:
     labels = label_channels(network)
     classes, reasons = labels.classes()
     uses = _uses(labels, classes)
-    fates = _fates(uses, set(reasons))
+    fates = _fates(uses, int(classes.max(initial=-1)) + 1)
     sources = {layer: classes[own] for layer, own in labels.sources.items()}
     groups: list[ChannelGroup] = []
     grouped: set[int] = set()
     taken: set[str] = set()
     for layer, own in sources.items():
         free = [number for number in dict.fromkeys(own.tolist()) if number not in reasons and number not in grouped]
-        by_fate: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+        by_fate: dict[int, list[int]] = defaultdict(list)
         for number in free:
-            by_fate[fates[number]].append(number)
-        for fate, members in by_fate.items():
+            by_fate[int(fates[number])].append(number)
+        for members in by_fate.values():
             grouped.update(members)
             if len(members) > 1:
-                groups.append(_group(_free_name(layer, taken), members, sources, uses, fate))
+                groups.append(_group(_free_name(layer, taken), members, sources, uses))
     cut = {layer for group in groups for layer in group.layers}
     together = "all of its channels can only be cut together"
     unprunable = {
@@ -154,14 +154,16 @@ def _uses(labels: ChannelLabels, classes: Labels) -> list[_Use]:
     ]
 
 
-def _fates(uses: list[_Use], pinned: set[int]) -> dict[int, tuple[tuple[int, int], ...]]:
-    """Map every class that may go to where it stands: (index of use, number of positions), sorted."""
-    fates: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for index, use in enumerate(uses):
-        for number, count in zip(*np.unique(use.classes, return_counts=True), strict=True):
-            if int(number) not in pinned:
-                fates[int(number)].append((index, int(count)))
-    return {number: tuple(fate) for number, fate in fates.items()}
+def _fates(uses: list[_Use], count: int) -> npt.NDArray[np.uint64]:
+    """Return a number per class that is equal for classes with equally many positions in every use.
+
+    Each use adds a random multiple (64 bits, always the same ones) of the number of positions.
+    """
+    fates = np.zeros(count, np.uint64)
+    factors = np.random.default_rng(0).integers(1, 2**63, size=len(uses), dtype=np.uint64)
+    for use, factor in zip(uses, factors, strict=True):
+        fates += np.bincount(use.classes, minlength=count).astype(np.uint64) * factor
+    return fates
 
 
 def _free_name(layer: str, taken: set[str]) -> str:
@@ -173,39 +175,34 @@ def _free_name(layer: str, taken: set[str]) -> str:
     return name
 
 
-def _group(
-    name: str, members: list[int], sources: Mapping[str, Labels], uses: list[_Use], fate: tuple[tuple[int, int], ...]
-) -> ChannelGroup:
+def _group(name: str, members: list[int], sources: Mapping[str, Labels], uses: list[_Use]) -> ChannelGroup:
     channel_of = np.full(max(int(use.classes.max()) for use in uses) + 1, -1)
     channel_of[members] = np.arange(len(members))
-    axes = {True: [], False: []}  # type: dict[bool, list[Member]]
-    for index, count in fate:
-        use = uses[index]
-        spans = tuple(_spans(channel_of[use.classes]))
-        axes[use.is_tensor].append(Member(name=use.name, axis=use.axis, per_channel=count, spans=spans))
-    wanted = set(members)
+    tensors: list[Member] = []
+    values: list[Member] = []
+    for use in uses:
+        channels = channel_of[use.classes]
+        count = int((channels == 0).sum())  # as many as of every other channel of the group
+        if count:
+            member = Member(name=use.name, axis=use.axis, per_channel=count, spans=tuple(_spans(channels)))
+            (tensors if use.is_tensor else values).append(member)
     return ChannelGroup(
         name=name,
         channels=len(members),
-        layers=tuple(layer for layer, own in sources.items() if wanted.intersection(own.tolist())),
-        tensors=tuple(axes[True]),
-        values=tuple(axes[False]),
+        layers=tuple(layer for layer, own in sources.items() if (channel_of[own] >= 0).any()),
+        tensors=tuple(tensors),
+        values=tuple(values),
     )
 
 
 def _spans(channels: npt.NDArray[np.int64]) -> Iterable[Span]:
     """Describe the positions whose channel is not -1, in as few spans as a single sweep finds."""
-    runs: list[tuple[int, int, int]] = []  # start, channel, length
-    borders = np.flatnonzero(np.diff(channels)) + 1
-    starts = [0, *borders.tolist()]
-    for start, end in zip(starts, [*borders.tolist(), channels.size], strict=True):
-        if channels[start] >= 0:
-            runs.append((start, int(channels[start]), end - start))
-    index = 0
-    while index < len(runs):
-        start, channel, length = runs[index]
-        count = 1
-        while index + count < len(runs) and runs[index + count] == (start + count * length, channel + count, length):
-            count += 1
-        yield Span(start, channel, count, length)
-        index += count
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(channels)) + 1])
+    lengths = np.diff(np.concatenate([starts, [channels.size]]))
+    taken = channels[starts] >= 0
+    starts, lengths, first = starts[taken], lengths[taken], channels[starts][taken]
+    goes_on = (np.diff(first) == 1) & (np.diff(lengths) == 0) & (np.diff(starts) == lengths[:-1])
+    heads = np.concatenate([[0], np.flatnonzero(~goes_on) + 1])
+    counts = np.diff(np.concatenate([heads, [starts.size]]))
+    for head, count in zip(heads.tolist(), counts.tolist(), strict=True):
+        yield Span(int(starts[head]), int(first[head]), count, int(lengths[head]))
