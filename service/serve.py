@@ -3,9 +3,11 @@
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -83,6 +85,7 @@ def serve(settings: Settings, *, dispatch: bool = True, on_ready: Callable[[str]
         ),
         on_ready or (lambda url: logger.info("listening on %s", url)),
     )
+    _outlive_signals()
     if dispatch:
         dispatcher.start()
     try:
@@ -91,6 +94,13 @@ def serve(settings: Settings, *, dispatch: bool = True, on_ready: Callable[[str]
         if dispatch:
             dispatcher.stop()
     return 0 if server.started else 1
+
+
+def _outlive_signals() -> None:
+    """Keep the way out free: uvicorn raises the signal that ended it once more, before the children are ended."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
 
 
 def check_bind(host: str) -> None:

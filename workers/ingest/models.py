@@ -17,6 +17,8 @@ from compress.network.zoo import from_architecture
 from compress.plan import Plan
 from compress.structure import analyse, restructure
 from compress.workload import workload
+from hwmodels.errors import UnknownNameError
+from search.strategies import STRATEGIES
 from workers.fit import fit_ranges, impossible_limits
 from workers.ingest.protocol import IngestError, write_json
 from workers.spec import JobSpec
@@ -87,9 +89,12 @@ def plan_workload(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, A
 
 def fit(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """Return the reachable range of every cost of a job, and the limits that nothing in its space can keep."""
+    spec = JobSpec.from_json(parameters["spec"])
+    if spec.strategy not in STRATEGIES.names():
+        raise UnknownNameError("strategy", f"must be one of {', '.join(STRATEGIES.names())}", spec.strategy)
     graph = json.loads(Path(parameters["graph"]).read_bytes())
     ranges = fit_ranges(graph, parameters["tensors"], parameters["spec"], parameters["profiles"])
-    impossible = impossible_limits(JobSpec.from_json(parameters["spec"]), ranges)
+    impossible = impossible_limits(spec, ranges)
     return {"ranges": ranges, "impossible": [asdict(limit) for limit in impossible]}
 
 

@@ -1,0 +1,108 @@
+import json
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from service.event_stream import ServerEvent, events
+from tests.service.api.conftest import Running, wait_until
+from tests.service.api.rows import Dispatcher, checkpoint, ended, prepared
+from tests.service.api.test_errors import problem_of
+from tests.service.api.test_jobs import body, job, template
+
+__all__ = ["body", "job", "template"]  # fixtures
+
+
+def read(http: httpx.Client, job: dict[str, Any], *, after: str | None = None) -> list[ServerEvent]:
+    headers = {} if after is None else {"Last-Event-ID": after}
+    with http.stream("GET", f"/v1/jobs/{job['id']}/events", headers=headers) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        return list(events(answer.iter_bytes()))
+
+
+def finished(running: Running, job: dict[str, Any]) -> None:
+    dispatcher = Dispatcher(running, job["id"])
+    dispatcher.report(*prepared(), *ended(0, 1.0, 0.9))
+    dispatcher.progress(1, 1)
+    dispatcher.report(checkpoint(0))
+    dispatcher.end()
+
+
+def test_a_stream_tells_the_whole_story_and_ends_with_the_job(running: Running, job: dict[str, Any]) -> None:
+    finished(running, job)
+
+    story = read(running.http, job)
+
+    assert [event.id for event in story] == [str(number) for number in range(1, len(story) + 1)]
+    assert [(event.event, json.loads(event.data).get("status")) for event in story] == [
+        ("status", "queued"),
+        ("status", "preparing"),
+        ("prepared", None),
+        ("status", "searching"),
+        ("trial", "running"),
+        ("trial", "done"),
+        ("front", None),
+        ("progress", None),
+        ("checkpoint", None),
+        ("status", "done"),
+    ]
+
+
+def test_a_stream_resumes_after_the_last_event_that_came(running: Running, job: dict[str, Any]) -> None:
+    finished(running, job)
+    story = read(running.http, job)
+
+    assert read(running.http, job, after="4") == story[4:]
+
+
+def test_a_stream_with_nothing_more_to_say_sends_browsers_away(running: Running, job: dict[str, Any]) -> None:
+    finished(running, job)
+    last = read(running.http, job)[-1].id
+
+    answer = running.http.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": last})
+
+    assert answer.status_code == 204
+
+
+def test_events_arrive_while_they_happen(running: Running, job: dict[str, Any]) -> None:
+    seen: list[ServerEvent] = []
+
+    def follow() -> None:
+        with httpx.stream("GET", f"{running.http.base_url}/v1/jobs/{job['id']}/events", timeout=30) as answer:
+            seen.extend(event for event in _noting(answer, seen))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    wait_until(lambda: len(seen) == 1)
+    dispatcher = Dispatcher(running, job["id"])
+    dispatcher.report(*prepared())
+    wait_until(lambda: len(seen) == 4)
+    dispatcher.report(*ended(0, 1.0, 0.9))
+    dispatcher.end()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert [event.event for event in seen] == [
+        "status",
+        "status",
+        "prepared",
+        "status",
+        "trial",
+        "trial",
+        "front",
+        "status",
+    ]
+
+
+def _noting(answer: httpx.Response, seen: list[ServerEvent]) -> list[ServerEvent]:
+    for event in events(answer.iter_bytes()):
+        seen.append(event)
+    return []
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "9" * 30])
+def test_an_id_that_is_none_is_refused(http: httpx.Client, job: dict[str, Any], after: str) -> None:
+    answer = http.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": after})
+
+    assert problem_of(answer, 422)["errors"][0]["field"] == "Last-Event-ID"  # type: ignore[index]
