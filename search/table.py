@@ -1,5 +1,6 @@
 """What single choices do, as far as it is known before a search: the tables that strategies may start from."""
 
+import math
 from dataclasses import dataclass
 
 from search.space import Candidate, Space
@@ -27,8 +28,11 @@ class ChoiceTable:
     Attributes:
         base: The candidate that changes are counted from.
         loss: What each choice loses; zero for those of ``base``.
-        costs: What each choice adds, per cost objective; zero for those of ``base``.
-        base_costs: The cost objectives of ``base``.
+        costs: What each choice adds, per cost: the study's cost objectives first, then others that have limits.
+        base_costs: The costs of ``base``.
+        limits: The upper bound of each cost, ``inf`` where there is none.
+        objectives: How many of the costs are objectives.
+        hopeless_loss: A summed loss from which on a candidate is not worth a trial.
         eclipses: Choices that take away others.
     """
 
@@ -36,6 +40,9 @@ class ChoiceTable:
     loss: ChoiceValues
     costs: tuple[ChoiceValues, ...]
     base_costs: tuple[float, ...]
+    limits: tuple[float, ...]
+    objectives: int
+    hopeless_loss: float = math.inf
     eclipses: tuple[Eclipse, ...] = ()
 
     def check(self, space: Space) -> None:

@@ -38,6 +38,7 @@ from workers.packaging import Package
 from workers.pool import Finished, Pool
 from workers.problem import Problem
 from workers.search_run import SearchRun
+from workers.sensitivity import NEEDS_TABLE, Probe, choice_tables, plan_of, probes
 from workers.split import resolvable_drop
 from workers.start import DriverStart
 
@@ -47,15 +48,17 @@ LEAST_PATIENCE_S = 120.0  # with one evaluation
 PATIENCE = 50.0  # times what measuring the float network took
 PREPARING_PATIENCE_S = 3600.0
 INFEASIBLE_PER_CALL = 8
+PROBES_PER_CALL = 4
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What an evaluator is busy with; ``trial`` is ``None`` while it prepares."""
+    """What an evaluator is busy with: a trial, probes of single choices, or, with neither, preparing."""
 
     trial: Trial | None
+    probes: tuple[Probe, ...]
     since: float
     until: float
 
@@ -84,6 +87,8 @@ class Driver:
         self._retried: set[int] = set()
         self._failures: list[str] = []  # in a row
         self._float: Measurement | None = None
+        self._unprobed: deque[Probe] = deque()
+        self._divergences: dict[Probe, float] = {}
         self._step: Callable[[], None] = self._load
 
     def advance(self, acknowledged: int) -> list[tuple[int, Event]]:
@@ -118,15 +123,39 @@ class Driver:
         self._take()
         if self._float is None or not _arrived(self._opening):
             return
-        problem, ranges = self._opening.result()
-        self._run = SearchRun(problem, float_accuracy=self._float.accuracy, stored=self._job.trials)
+        self._problem, self._ranges = self._opening.result()
+        if self._job.spec.strategy in NEEDS_TABLE:
+            self._unprobed = deque(probes(self._problem))
+        self._step = self._probe
+
+    def _probe(self) -> None:
+        """Measure what single choices do, if the strategy wants to know, before the search begins."""
+        for slot in sorted(self._ready):
+            if not self._unprobed:
+                break
+            batch = tuple(self._unprobed.popleft() for _ in range(min(PROBES_PER_CALL, len(self._unprobed))))
+            plans = [plan_of(self._problem, probe).to_json() for probe in batch]
+            self._call(slot, None, "divergences", self._patience_s * len(batch), probes=batch, plans=plans)
+        if any(call.probes for call in self._calls.values()):
+            self._take()
+        elif not self._unprobed:
+            self._begin_search()
+        else:
+            self._take()
+
+    def _begin_search(self) -> None:
+        problem, ranges, baseline = self._problem, self._ranges, self._float
+        if baseline is None:
+            raise PreparationError("the float network was not measured")
+        tables = choice_tables(problem, self._divergences) if self._divergences else None
+        self._run = SearchRun(problem, float_accuracy=baseline.accuracy, stored=self._job.trials, tables=tables)
         self._outbox.emit(
             Prepared(
-                baseline=_float_evaluation(problem, self._float),
+                baseline=_float_evaluation(problem, baseline),
                 split=self._job.split.sizes(),
                 variables={variable.name: variable.choices for variable in problem.space.variables},
                 ranges=ranges,
-                resolvable_drop=resolvable_drop(self._float.accuracy, self._float.images),
+                resolvable_drop=resolvable_drop(baseline.accuracy, baseline.images),
             )
         )
         self._outbox.emit(StatusChanged(status="searching"))
@@ -216,7 +245,9 @@ class Driver:
                 self._lost(finished.slot, call, finished.error or "the evaluator was lost")
                 continue
             self._ready.add(finished.slot)
-            if call.trial is None:
+            if call.probes:
+                self._probed(call.probes, finished)
+            elif call.trial is None:
                 self._prepared(finished)
             elif isinstance(finished.value, Package):
                 self._packed(call.trial, finished.value)
@@ -237,6 +268,11 @@ class Driver:
         if finished.error is not None:
             raise PreparationError(finished.error)
         self._float = self._float or finished.value
+
+    def _probed(self, batch: tuple[Probe, ...], finished: Finished) -> None:
+        if finished.error is not None:
+            raise PreparationError(f"measuring single choices failed: {finished.error}")
+        self._divergences.update(zip(batch, finished.value, strict=True))
 
     def _measured(self, trial: Trial, measurement: Measurement, elapsed_s: float) -> None:
         self._failures.clear()
@@ -267,6 +303,7 @@ class Driver:
         """Prepare a slot's new evaluator. Its trial runs once more, under its number, before it counts as failed."""
         self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
         if call.trial is None:
+            self._unprobed.extend(call.probes)
             self._failures.append(f"preparing: {error}")
         elif call.trial.number in self._retried:
             self._failed(call.trial, error)
@@ -280,11 +317,20 @@ class Driver:
         self._outbox.emit(TrialEnded(trial=trial))
         self._outbox.emit(Progress(done=pace.done, total=pace.total, seconds_left=pace.seconds_left))
 
-    def _call(self, slot: int, trial: Trial | None, method: str, patience_s: float, **arguments: Any) -> None:
+    def _call(
+        self,
+        slot: int,
+        trial: Trial | None,
+        method: str,
+        patience_s: float,
+        *,
+        probes: tuple[Probe, ...] = (),
+        **arguments: Any,
+    ) -> None:
         self._ready.discard(slot)
         self._pool.submit(slot, method, **arguments)
         now = time.monotonic()
-        self._calls[slot] = _Call(trial, now, now + patience_s)
+        self._calls[slot] = _Call(trial, probes, now, now + patience_s)
 
     def _end(self, status: str, reason: str | None) -> None:
         self._outbox.emit(JobEnded(status=status, reason=reason))

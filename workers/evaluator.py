@@ -1,8 +1,9 @@
 """Measures plans: holds one job's network and data, and runs what the plans make of the network."""
 
+import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from compress.plan import Plan
 from workers.job import JobData
 from workers.packaging import Package, package
 from workers.pricing import Price, Pricing
+
+WORST_DIVERGENCE = 1e3
+"""In the place of an infinite one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +54,9 @@ class Evaluator:
         """Compute what all plans share, and measure the float network."""
         start = time.perf_counter()
         images, labels = self._search
-        self._prepared = prepare(
-            self._network, self._part(self._job.split.calibration)[0], structure=self._job.structure
-        )
+        self._calibration = self._part(self._job.split.calibration)[0]
+        self._prepared = prepare(self._network, self._calibration, structure=self._job.structure)
+        self._float_log_probabilities = self._log_probabilities(build_module(self._network))
         self._float_test = top1(logits(build_module(self._network), self._test[0])) == self._test[1]
         module = build_module(self._network)
         prepared = time.perf_counter()
@@ -75,6 +79,23 @@ class Evaluator:
             images=len(images),
             seconds={"apply": applied - start, "forward": time.perf_counter() - applied},
         )
+
+    def divergences(self, plans: Sequence[Mapping[str, Any]]) -> list[float]:
+        """Return for each plan how far its outputs are from the float network's on the calibration images.
+
+        The Kullback-Leibler divergence of the class probabilities, in nats, averaged over the images. No label is read.
+        """
+        return [self._divergence(Plan.from_json(plan)) for plan in plans]
+
+    def _divergence(self, plan: Plan) -> float:
+        found = self._log_probabilities(build_module(apply(self._prepared, plan).network))
+        reference = self._float_log_probabilities
+        divergence = float((reference.exp() * (reference - found)).sum(1).mean())
+        return divergence if math.isfinite(divergence) else WORST_DIVERGENCE
+
+    def _log_probabilities(self, module: Callable[[Tensor], Tensor]) -> Tensor:
+        scores = logits(module, self._calibration)
+        return scores.flatten(1).double().log_softmax(1)
 
     def package(self, plan: Mapping[str, Any], *, number: int, measured_correct: int, price: Price) -> Package:
         """Pack, export, reload and measure again what a plan leads to; see ``packaging.package``."""

@@ -13,6 +13,7 @@ from search.repair import repair
 from search.space import Candidate
 from search.strategies import Direction, Score
 from search.study import Asked, Study
+from search.table import ChoiceTable
 from workers.evaluator import Measurement
 from workers.events import DeviceCosts, Evaluation, Origin, Trial, TrialStatus
 from workers.fit import feasible_floors
@@ -37,9 +38,17 @@ class SearchRun:
         problem: Space and prices.
         float_accuracy: What drops are counted from.
         stored: The trials of earlier runs.
+        tables: What single choices do, by device, for strategies that start from that.
     """
 
-    def __init__(self, problem: Problem, *, float_accuracy: float, stored: Sequence[Trial] = ()) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        float_accuracy: float,
+        stored: Sequence[Trial] = (),
+        tables: Mapping[str, ChoiceTable] | None = None,
+    ) -> None:
         self._problem = problem
         self._spec = problem.spec
         self._float_accuracy = float_accuracy
@@ -51,6 +60,7 @@ class SearchRun:
             targets=[device.name for device in self._spec.devices],
             seed=self._spec.seed,
             trials=self._spec.budget.trials,
+            tables=tables,
             key=lambda candidate: plan_key(problem.decode(candidate)),
         )
         in_order = sorted(stored, key=lambda trial: trial.number)

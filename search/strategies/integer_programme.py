@@ -1,9 +1,11 @@
 """The candidates that lose least at each cost, by an integer programme over what single choices do."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
@@ -12,6 +14,8 @@ from search.strategies.base import STRATEGIES, Direction, Proposal, Score
 from search.table import ChoiceTable
 
 SECONDS_PER_PROGRAMME = 1.0
+RELATIVE_GAP = 1e-6
+HALVINGS = 6  # towards the least budget at which not too much is lost
 THRIFT = 1e-4  # weight of the cost itself in the objective: savings that lose nothing are taken
 
 
@@ -37,30 +41,45 @@ class IntegerProgramme:
         self._hiding = self._matrix(self._hidden_pairs())
 
     def reach(self, objective: int) -> tuple[float, float]:
-        """Return the least and the largest cost that the table knows; the largest is that of the base."""
-        lowest = sum(min(row) for row in self._table.costs[objective])
-        base = self._table.base_costs[objective]
-        return base + lowest, base
+        """Return the least cost, by the table, at which not too much is lost, and the cost of the base or its limit."""
+        table = self._table
+        lowest = table.base_costs[objective] + sum(min(row) for row in table.costs[objective])
+        largest = min(table.base_costs[objective], table.limits[objective])
+        hopeless, hopeful = lowest, largest
+        for _ in range(HALVINGS):
+            if math.isinf(table.hopeless_loss) or hopeful <= hopeless:
+                break
+            middle = (hopeless + hopeful) / 2
+            found = self.solve(objective, middle)
+            if found is None or self._summed_loss(found) > table.hopeless_loss:
+                hopeless = middle
+            else:
+                hopeful = middle
+        return min(hopeless, largest), largest
 
     def solve(self, objective: int, budget: float) -> Candidate | None:
-        """Return the candidate of least loss whose cost, by the table, is within ``budget``, if there is one."""
+        """Return the candidate of least loss whose cost, by the table, is within ``budget``, if there is one.
+
+        The limits of the other costs hold too.
+        """
         if len(self._starts) == 1:
             return Candidate(())
-        cost = self._costs[objective]
-        spread = max(1e-12, float(np.abs(cost).max()))
         scale = max(1e-12, float(self._loss.max()))
-        constraints = [
-            LinearConstraint(self._one_each, 1, 1),
-            LinearConstraint(cost[None, :] / spread, -np.inf, (budget - self._table.base_costs[objective]) / spread),
-        ]
+        constraints = [LinearConstraint(self._one_each, 1, 1)]
+        for number, cost in enumerate(self._costs):
+            bound = budget if number == objective else self._table.limits[number]
+            if math.isfinite(bound):
+                spread = _spread(cost)
+                room = (bound - self._table.base_costs[number]) / spread
+                constraints.append(LinearConstraint(cost[None, :] / spread, -np.inf, room))
         if self._hiding.shape[0]:
             constraints.append(LinearConstraint(self._hiding, -np.inf, 1))
         result = milp(
-            self._loss / scale + THRIFT * cost / spread,
+            self._loss / scale + THRIFT * self._costs[objective] / _spread(self._costs[objective]),
             constraints=constraints,
-            integrality=np.ones(len(cost)),
+            integrality=np.ones(len(self._loss)),
             bounds=Bounds(0, 1),
-            options={"time_limit": SECONDS_PER_PROGRAMME},
+            options={"time_limit": SECONDS_PER_PROGRAMME, "mip_rel_gap": RELATIVE_GAP},
         )
         if result.x is None:
             return None
@@ -68,6 +87,9 @@ class IntegerProgramme:
             int(np.argmax(result.x[start:end])) for start, end in zip(self._starts[:-1], self._starts[1:], strict=True)
         ]
         return Candidate(tuple(chosen))
+
+    def _summed_loss(self, candidate: Candidate) -> float:
+        return sum(row[index] for row, index in zip(self._table.loss, candidate.indices, strict=True))
 
     def _hidden_pairs(self) -> list[list[int]]:
         """List, per hidden variable, the column that hides it with all columns that leave its base."""
@@ -101,14 +123,17 @@ class IntegerProgrammeStrategy:
             raise ValueError("integer_programme needs a table of what single choices do")
         self._programme = IntegerProgramme(space, table)
         self._base = table.base
-        self._objectives = len(table.costs)
+        self._objectives = table.objectives
+        self._reach: dict[int, tuple[float, float]] = {}
         self._rung = 0
 
     def propose(self, seed: int) -> Proposal:
         """Return the solution at the next budget."""
         rung, self._rung = self._rung, self._rung + 1
         number, objective = divmod(rung, self._objectives)
-        lowest, largest = self._programme.reach(objective)
+        if objective not in self._reach:
+            self._reach[objective] = self._programme.reach(objective)
+        lowest, largest = self._reach[objective]
         found = self._programme.solve(objective, lowest + van_der_corput(number + 1) * (largest - lowest))
         return Proposal(candidate=self._base if found is None else found, state={"rung": rung})
 
@@ -126,3 +151,7 @@ def van_der_corput(number: int) -> float:
         result += digit * share
         share /= 2
     return result
+
+
+def _spread(cost: NDArray[np.float64]) -> float:
+    return max(1e-12, float(np.abs(cost).max()))

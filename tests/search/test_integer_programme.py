@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ rows = st.tuples(steps, steps, steps, steps)
 
 def table(loss: tuple[tuple[float, ...], ...], saved: tuple[tuple[float, ...], ...]) -> ChoiceTable:
     costs = tuple(tuple(-value for value in row) for row in saved)
-    return ChoiceTable(base=BASE, loss=loss, costs=(costs,), base_costs=(100.0,))
+    return ChoiceTable(base=BASE, loss=loss, costs=(costs,), base_costs=(100.0,), limits=(math.inf,), objectives=1)
 
 
 def total(values: tuple[tuple[float, ...], ...], candidate: Candidate) -> float:
@@ -59,6 +60,8 @@ def test_what_a_choice_hides_stays_at_the_base() -> None:
         loss=((1.0, 1.0, 0.0), (0.6, 0.6, 0.0), (0.6, 0.6, 0.0), (3.0, 3.0, 0.0)),
         costs=(((-30.0, -5.0, 0.0), (-20.0, -5.0, 0.0), (-20.0, -5.0, 0.0), (-20.0, -5.0, 0.0)),),
         base_costs=(100.0,),
+        limits=(math.inf,),
+        objectives=1,
         eclipses=(Eclipse(place=0, choice=0, hidden=(1, 2)),),
     )
 
@@ -74,6 +77,39 @@ def test_a_budget_below_reach_has_no_solution() -> None:
     assert programme.reach(0) == (60.0, 100.0)
     assert programme.solve(0, 59.0) is None
     assert programme.solve(0, 60.0) == Candidate((0, 0, 0, 0))
+
+
+def test_limits_on_other_costs_hold_at_any_budget() -> None:
+    # Layer 0 is the only one that saves of the second cost; its limit asks for 5 less.
+    known = ChoiceTable(
+        base=BASE,
+        loss=((7.0, 7.0, 0.0), *((1.0, 1.0, 0.0),) * 3),
+        costs=(((-10.0, -5.0, 0.0),) * 4, ((-5.0, -2.0, 0.0), *((0.0, 0.0, 0.0),) * 3)),
+        base_costs=(100.0, 50.0),
+        limits=(math.inf, 45.0),
+        objectives=1,
+    )
+
+    assert IntegerProgramme(SPACE, known).solve(0, 100.0) == Candidate((0, 2, 2, 2))
+
+
+def test_budgets_that_can_only_be_hopeless_are_left_out() -> None:
+    # Each layer at its cheapest saves 10 and loses 1; what loses more than 2 is hopeless: 80 is the least budget.
+    known = ChoiceTable(
+        base=BASE,
+        loss=((1.0, 1.0, 0.0),) * 4,
+        costs=(((-10.0, 0.0, 0.0),) * 4,),
+        base_costs=(100.0,),
+        limits=(math.inf,),
+        objectives=1,
+        hopeless_loss=2.0,
+    )
+
+    lowest, largest = IntegerProgramme(SPACE, known).reach(0)
+
+    # Six halvings of 60..100.
+    assert 80.0 - 40.0 / 2**6 <= lowest <= 80.0
+    assert largest == 100.0
 
 
 def test_a_table_of_another_space_is_refused() -> None:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -35,6 +36,8 @@ def table(space: Space) -> ChoiceTable:
         loss=tuple(tuple(step * (place + 1) for step in row) for place, row in enumerate(steps)),
         costs=(tuple(tuple(-step for step in row) for row in steps),),
         base_costs=(float(sum(row[0] for row in steps)),),
+        limits=(math.inf,),
+        objectives=1,
     )
 
 
