@@ -110,6 +110,33 @@ def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[Quant
     return replace(graph, nodes=tuple(nodes), shapes=shapes)
 
 
+def without_idle_rectifiers(graph: Graph) -> Graph:
+    """Return the same function without rectifiers whose every reader is a quantizer with zero as its least value.
+
+    Such a quantizer clips what the rectifier would: runtimes fuse the two, and the simulation saves a pass.
+    """
+    consumers = graph.consumers()
+    idle = {
+        node.outputs[0]: node.inputs[0]
+        for node in graph.nodes
+        if node.op == "relu"
+        and node.outputs[0] not in graph.outputs
+        and consumers[node.outputs[0]]
+        and all(_is_never_negative(reader) for reader in consumers[node.outputs[0]])
+    }
+    nodes = [
+        replace(node, inputs=tuple(idle.get(value, value) for value in node.inputs))
+        for node in graph.nodes
+        if node.outputs[0] not in idle
+    ]
+    shapes = {value: shape for value, shape in graph.shapes.items() if value not in idle}
+    return replace(graph, nodes=tuple(nodes), shapes=shapes)
+
+
+def _is_never_negative(node: Node) -> bool:
+    return node.op == "quantize" and node.attributes["zero_point"] == node.attributes["low"]
+
+
 def quantizers(graph: Graph) -> dict[str, Node]:
     """Map every value that is on a grid to the quantizer that put it there, also behind what only passes values on."""
     found: dict[str, Node] = {}

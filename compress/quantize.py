@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compress.calibration import ActivationGrid, Histogram, solve_grid
 from compress.network.graph import Graph, Network, Node
-from compress.placement import LAYER_OPS, QuantizePoint, insert, place, quantizers, scale_of
+from compress.placement import LAYER_OPS, QuantizePoint, insert, place, quantizers, scale_of, without_idle_rectifiers
 from compress.plan import Numerics, Plan
 from compress.repair import ChannelRepair, ChannelStatistics, channel_axis, corrected
 from compress.runner import run
@@ -90,7 +90,8 @@ def quantize(
     solved = unsolved.graph.with_nodes(calibration.solved.get(node.name, node) for node in unsolved.graph.nodes)
     final = corrected(Network(graph=solved, tensors=tensors), repair.corrections)
     weights = {name: weight.decode(plan.numerics) for name, weight in integers.coded.items()}
-    final = replace(final, tensors={**final.tensors, **weights, **integers.biases})
+    tensors = {**final.tensors, **weights, **integers.biases}
+    final = Network(graph=without_idle_rectifiers(final.graph), tensors=tensors)
     return Compressed(network=final, coded=integers.coded, plan=plan, float_layers=assignment.float_layers)
 
 

@@ -4,8 +4,9 @@ import torch
 from compress.calibration import ActivationGrid
 from compress.network.graph import Graph, Network
 from compress.network.ops import run_node
-from compress.placement import PASSING_OPS, QuantizePoint, insert, place, quantizers
+from compress.placement import PASSING_OPS, QuantizePoint, insert, place, quantizers, without_idle_rectifiers
 from compress.rewrites import fold_batch_norm
+from compress.runner import run
 from tests.compress.networks import NETWORKS, Builder, images, residual
 
 GRID = ActivationGrid(scale=0.5, zero_point=0, low=0, high=15)
@@ -116,3 +117,19 @@ def test_inserted_quantizers_round_to_their_grid() -> None:
     values = run_node(quantizer, {"x": images(network)}, {})["x/quantize4"]
     assert torch.equal(values, (images(network) / 0.5).round().clamp(0, 15) * 0.5)
     assert graph.node("stem.conv").inputs == ("x/quantize4",)
+
+
+@pytest.mark.parametrize("zero_point", [0, 3])
+def test_a_rectifier_goes_if_its_quantizer_clips_at_zero_anyway(zero_point: int) -> None:
+    net = Builder(3, 4, 4)
+    rectified = net.op("relu", "relu", net.conv("conv1", "x", (3, 4)))
+    network = net.network(net.conv("conv2", rectified, (4, 4)))
+    (point,) = place(network.graph, {"conv2": 4}, 8)
+    grid = ActivationGrid(scale=0.1, zero_point=zero_point, low=0, high=15)
+    graph = insert(network.graph, (point,), {point: grid})
+
+    lean = without_idle_rectifiers(graph)
+
+    assert [node.name for node in lean.nodes if node.op == "relu"] == ([] if zero_point == 0 else ["relu"])
+    x = images(network)
+    assert torch.equal(*(run(Network(graph=each, tensors=network.tensors), x)[0] for each in (graph, lean)))
