@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 from sklearn.datasets import load_digits
 
@@ -51,7 +50,8 @@ def onnx_with_external_data(location: str) -> bytes:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 10])],
         [weight],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    model: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    return model
 
 
 def onnx_with_operator(operator: str) -> bytes:
@@ -63,4 +63,5 @@ def onnx_with_operator(operator: str) -> bytes:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, 8, 8])],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
-    return onnx.helper.make_model(graph, opset_imports=opsets).SerializeToString()
+    model: bytes = helper.make_model(graph, opset_imports=opsets).SerializeToString()
+    return model
