@@ -21,7 +21,7 @@ def facts(profile: Mapping[str, Any], *, prefix: str = "", confidence: str = "",
     source = str(profile.get("source", source))
     for key, value in profile.items():
         name = f"{prefix}{key}"
-        if key in ("confidence", "source") or value in (None, [], {}):
+        if key in ("confidence", "source") or value in (None, [], {}, ()):
             continue
         if isinstance(value, Mapping) and "value" in value:
             yield Fact(

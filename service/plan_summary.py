@@ -1,5 +1,6 @@
 """A plan in a few words: how many bits, how many channels, which operators."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ class PlanSummary:
     """What a plan does, averaged over the network.
 
     Means are weighted by the float network's weights per layer and channels per group where the model's description
-    has them, else every layer and group counts the same. ``channels_kept`` is a fraction of the channels that may be
-    cut at all. ``operators`` names the blocks that were replaced, with what.
+    has them (the layers of a replacement then count nothing), else every layer and group counts the same.
+    ``channels_kept`` is a fraction of the channels that may be cut at all. ``operators`` names the blocks that were
+    replaced, with what.
     """
 
     weight_bits: float | None
@@ -29,9 +31,15 @@ class PlanSummary:
         return " + ".join(self.dimensions) or "8 bit"
 
     @property
+    def short_kind(self) -> str:
+        """``kind`` where there is little room."""
+        return "all three" if len(self.dimensions) == 3 else self.kind
+
+    @property
     def operators_text(self) -> str:
-        """The replaced blocks as words; ``none`` if all are original."""
-        return ", ".join(f"{block}: {operator}" for block, operator in self.operators) or "none"
+        """How many blocks were replaced with what, as words; ``none`` if all are original."""
+        counts = Counter(operator for _, operator in self.operators)
+        return ", ".join(f"{count} × {operator}" for operator, count in sorted(counts.items())) or "none"
 
 
 def summarize(plan: Mapping[str, Any], description: Mapping[str, Any] | None = None) -> PlanSummary:

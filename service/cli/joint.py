@@ -21,12 +21,12 @@ def joint_lines(
         trials: All trials of the job.
         description: The model's description, for the means of the summary.
     """
-    joint = [trial for trial in front.points if _is_joint(trial)]
+    joint = sorted((trial for trial in front.points if _is_joint(trial)), key=lambda trial: -(trial.accuracy or 0.0))
     if joint:
         names = ", ".join(_in_words(trial, front, description) for trial in joint[:_SHOWN])
-        more = f" and {len(joint) - _SHOWN} more" if len(joint) > _SHOWN else ""
         return [
-            f"{len(joint)} of {len(front.points)} on this front combine bits, channels and operator: {names}{more}."
+            f"Joint candidates: {len(joint)} of the {len(front.points)} on this front use bits, channels and operators "
+            f"together. The most accurate: {names}."
         ]
     feasible = [
         trial
@@ -34,9 +34,10 @@ def joint_lines(
         if trial.accuracy is not None and trial.feasible.get(front.device) and _is_joint(trial)
     ]
     if not feasible:
-        return ["No trial that combines bits, channels and operator is within the limits and measured."]
+        return ["Joint candidates: none that uses bits, channels and operators together keeps the limits."]
     lines = [
-        "No trial that combines bits, channels and operator is on this front. The nearest ones, and what beats them:"
+        "Joint candidates: none that uses bits, channels and operators together is on this front. "
+        "The most accurate, and what beats them:"
     ]
     for trial in sorted(feasible, key=lambda trial: -(trial.accuracy or 0.0))[:_SHOWN]:
         better = next((other for other in front.points if _beats(other, trial, front)), None)
@@ -67,5 +68,6 @@ def _in_words(trial: TrialRead, front: FrontRead, description: Mapping[str, Any]
     return (
         f"{trial.label or f'trial {trial.number}'} ({display.accuracy(trial.accuracy)}, "
         f"{display.quantity(front.x, _cost(trial, front))}: {display.amount(summary.weight_bits)} bits, "
-        f"{summary.channels_kept * 100:.0f} % of channels, {replaced} of its blocks replaced)"
+        f"{summary.channels_kept * 100:.0f} % of channels, {replaced} {'block' if replaced == 1 else 'blocks'} "
+        "replaced)"
     )

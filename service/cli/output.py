@@ -51,9 +51,8 @@ def table(title: str, *headers: str) -> Table:
     result = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for header in headers:
         right = header.startswith(">")
-        result.add_column(
-            header.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
+        title = header.removeprefix(">").replace(" (", "\n(")  # the unit below: narrow columns
+        result.add_column(title, justify="right" if right else "left", no_wrap=right, overflow="fold", vertical="top")
     return result
 
 

@@ -1,12 +1,12 @@
 """``tightfit pull``: a checkpoint lands in a folder, with what its verification said."""
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from service import display
 from service.api.schemas import TrialRead
@@ -84,18 +84,27 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
 def verification_table(trial: TrialRead) -> Table:
     """Return what reloading and measuring a trial's checkpoint found."""
     checkpoint = trial.checkpoint
-    verified = checkpoint is not None and checkpoint.verified
+    found: dict[str, Any] = {} if checkpoint is None else checkpoint.verification
     result = Table.grid(padding=(0, 2))
-    result.add_row("checkpoint", "[green]verified[/]" if verified else "[red]not verified[/]")
-    result.add_row("trial's accuracy", display.accuracy(trial.accuracy))
-    for key, value in ({} if checkpoint is None else checkpoint.verification).items():
-        result.add_row(key.replace("_", " "), _text(key, value))
+    good = checkpoint is not None and checkpoint.verified
+    result.add_row("checkpoint", "[green]verified[/]" if good else "[red]not verified[/]")
+    for failure in found.get("failures", ()):
+        result.add_row("", Text(str(failure), style="red"))
+    images = found.get("images")
+    for name, key in (
+        ("the trial", "trial_correct"),
+        ("reloaded from its file", "torch_correct"),
+        ("as ONNX", "onnx_correct"),
+    ):
+        if images and key in found:
+            result.add_row(name, f"{display.accuracy(found[key] / images)} of the {images} search images")
+    if "packed_bytes" in found:
+        result.add_row("packed", f"{found['packed_bytes']:,} bytes, as predicted {found['predicted_packed_bytes']:,}")
+    if test := found.get("test"):
+        low, high = (display.points(-edge) for edge in reversed(test["drop_interval"]))
+        result.add_row(
+            "never looked at",
+            f"{display.accuracy(test['correct'] / test['images'])} of the {test['images']} test images; float network "
+            f"{display.accuracy(test['float_correct'] / test['images'])}, 95 % between {low} and {high}",
+        )
     return result
-
-
-def _text(key: str, value: Any) -> str:
-    if isinstance(value, float) and "accuracy" in key:
-        return display.accuracy(value)
-    if isinstance(value, int) and key.endswith("_bytes"):
-        return f"{value:,} bytes"
-    return value if isinstance(value, str) else json.dumps(value)

@@ -29,6 +29,7 @@ def serve(
         first = error.errors()[0]
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     err.print(f"tightfit at http://{settings.host}:{settings.port}, data in {settings.home}", soft_wrap=True)
     try:
         run(settings)

@@ -57,8 +57,13 @@ def facts_table(profile: Mapping[str, Any]) -> Table:
     return result
 
 
-def front_table(front: FrontRead, model: ModelRead | None = None, *, title: str = "") -> Table:
-    """Return the front of one device, then the uniform baselines and the float network."""
+def front_table(
+    front: FrontRead, model: ModelRead | None = None, *, title: str = "", least_accuracy: float = 0.0
+) -> Table:
+    """Return the front of one device, most accurate first, then the uniform baselines and the float network.
+
+    What is below ``least_accuracy`` is counted, not listed.
+    """
     result = table(
         title,
         "Trial",
@@ -69,18 +74,18 @@ def front_table(front: FrontRead, model: ModelRead | None = None, *, title: str 
         ">Packed (bytes)",
         ">Bits",
         ">Channels (%)",
-        "Operators replaced",
+        "Limits",
+        "Replaced",
     )
     description = None if model is None else model.model_dump(mode="json")
-    for trial in front.points:
+    shown = [trial for trial in reversed(front.points) if (trial.accuracy or 0.0) >= least_accuracy]
+    for trial in shown:
         _add_trial(result, trial, front.device, description, style="")
+    if hidden := len(front.points) - len(shown):
+        result.add_row(f"{hidden} more", f"< {least_accuracy * 100:.2f}", style="dim")
     result.add_section()
-    on_front = {trial.id for trial in front.points}
     for trial in front.baselines:
-        note = (
-            "  on the front" if trial.id in on_front else "" if trial.feasible.get(front.device) else "  over a limit"
-        )
-        _add_trial(result, trial, front.device, description, style="dim", note=note)
+        _add_trial(result, trial, front.device, description, style="dim")
     if front.float_ is not None:
         point = front.float_
         result.add_row(
@@ -88,6 +93,7 @@ def front_table(front: FrontRead, model: ModelRead | None = None, *, title: str 
             *_figures(point.accuracy, point.costs, point.packed_bytes),
             "32",
             "100",
+            "",
             "none",
             style="dim",
         )
@@ -152,14 +158,15 @@ def ranges_table(ranges: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Tab
 
 
 def _add_trial(
-    result: Table, trial: TrialRead, device: str, description: Mapping[str, Any] | None, *, style: str, note: str = ""
+    result: Table, trial: TrialRead, device: str, description: Mapping[str, Any] | None, *, style: str
 ) -> None:
     summary = summarize(trial.plan, description)
     result.add_row(
-        f"{trial.label or f'trial {trial.number}'}{note}",
+        trial.label or f"trial {trial.number}",
         *_figures(trial.accuracy, trial.costs[device], trial.packed_bytes),
         display.amount(summary.weight_bits),
         f"{summary.channels_kept * 100:.0f}",
+        "kept" if trial.feasible.get(device) else Text("broken", style="red"),
         summary.operators_text,
         style=style,
     )

@@ -92,6 +92,7 @@ def chart(job: JobRead, view: FrontView) -> dict[str, Any]:
             if row.value(view.x) is not None and row.value(view.y) is not None
         ],
         "float": _float(view),
+        "marks": _marks(view),
         "growth": [[number, value] for number, value in view.growth],
     }
 
@@ -132,6 +133,22 @@ def _point(row: TrialRow, view: FrontView, *, front: bool) -> dict[str, Any]:
         "dimensions": list(row.summary.dimensions),
         "text": _hover(row.name, row.read.accuracy, row.costs, row.read.packed_bytes, row.summary.kind),
     }
+
+
+def _marks(view: FrontView) -> list[dict[str, Any]]:
+    """Return the labels of the baselines; those that lie on one spot share one."""
+    spots: dict[tuple[float | None, float | None], list[str]] = {}
+    for row in view.baselines:
+        spots.setdefault((row.value(view.x), row.value(view.y)), []).append(row.name)
+    return [{"x": x, "y": y, "text": _joined(names)} for (x, y), names in spots.items()]
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return one label for several: ``uniform 8/6 bit``."""
+    words = [name.split() for name in names]
+    if len({len(row) for row in words}) != 1:
+        return ", ".join(names)
+    return " ".join("/".join(dict.fromkeys(column)) for column in zip(*words, strict=True))
 
 
 def _float(view: FrontView) -> dict[str, Any] | None:

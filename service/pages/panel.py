@@ -6,7 +6,7 @@ from typing import Any
 
 from service import display
 from service.api.schemas import JobRead, KernelRow, TrialDetail
-from service.pages.views import TrialRow, float_point, limits_of, trial_rows
+from service.pages.views import TrialRow, float_point, trial_rows
 from workers.spec import COST_OBJECTIVES
 
 FIGURES = (*COST_OBJECTIVES, "packed_bytes")
@@ -119,8 +119,10 @@ def _no_checkpoint(job: JobRead, row: TrialRow) -> str:
     if not row.feasible:
         return "No checkpoint: the trial breaks a limit of this device."
     if job.ended_at is None:
-        return "Not packed yet: the trials on the front are packed, reloaded and measured when the search has ended."
-    return "No checkpoint: only trials on the front are packed."
+        return (
+            "Not packed yet: the best trials of each front are packed, reloaded and measured when the search has ended."
+        )
+    return "No checkpoint: only the best trials of each device's front are packed."
 
 
 def _layer(kernel: KernelRow, plan: Mapping[str, Any], description: Mapping[str, Any]) -> LayerRow:
@@ -139,11 +141,14 @@ def _layer(kernel: KernelRow, plan: Mapping[str, Any], description: Mapping[str,
     )
 
 
-def _operator(layer: str, plan: Mapping[str, Any], description: Mapping[str, Any]) -> str:
-    for block, choice in plan["operators"].items():
-        if layer.startswith(f"{block}/") and choice["operator"] != "original":
-            return str(choice["operator"])
-    return "original" if any(row["name"] == layer for row in description["layers"]) else ""
+def _operator(kernel: str, plan: Mapping[str, Any], description: Mapping[str, Any]) -> str:
+    """Return what stands where the kernel's layer was; kernels of a replacement are called ``<layer>/<role>``."""
+    layer = kernel.rpartition("/")[0] or kernel
+    for block in description["blocks"]:
+        if layer == block["name"] or layer in block["nodes"]:
+            choice = plan["operators"].get(block["name"])
+            return "original" if choice is None else str(choice["operator"])
+    return ""
 
 
 def _keep_ratio(layer: str, plan: Mapping[str, Any], description: Mapping[str, Any]) -> float | None:
@@ -151,9 +156,3 @@ def _keep_ratio(layer: str, plan: Mapping[str, Any], description: Mapping[str, A
         if layer in group["layers"]:
             return float(plan["keep_ratios"].get(group["name"], 1.0))
     return 1.0 if layer in plan["layers"] else None
-
-
-def limits_text(job: JobRead, device: str) -> str:
-    """Return the limits of a device in words."""
-    limits = limits_of(job, device)
-    return ", ".join(f"{name} ≤ {display.quantity(name, value)}" for name, value in limits.items()) or "none"

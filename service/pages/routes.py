@@ -47,6 +47,7 @@ def job_page(
     x: Choice = None,
     y: Choice = None,
     log: bool = False,
+    all: bool = False,
     trial: Choice = None,
 ) -> Response:
     """Return a job's page."""
@@ -58,6 +59,7 @@ def job_page(
         **_progress(documents),
         view=view,
         log=log,
+        all=all,
         axes=AXES,
         reach=reach(documents.job),
         chosen=trial or "",

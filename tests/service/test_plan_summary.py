@@ -59,7 +59,8 @@ def test_a_joint_plan_names_all_three_dimensions() -> None:
     )
 
     assert summary.kind == "bits + channels + operator"
-    assert summary.operators_text == "block1: low_rank, block2: skip"
+    assert summary.operators == (("block1", "low_rank"), ("block2", "skip"))
+    assert summary.operators_text == "1 × low_rank, 1 × skip"
 
 
 def test_an_empty_plan_is_the_float_network() -> None:

@@ -72,10 +72,10 @@ function region(data) {
     });
     annotations.push({
       text: side.limit_text, showarrow: false, font: { size: 12, color: color("--good") },
-      xref: letter === "x" ? "x" : "x domain", x: letter === "x" ? side.limit : 1,
+      xref: letter === "x" ? "x" : "x domain", x: letter === "x" ? side.limit : 0,
       yref: letter === "y" ? "y" : "y domain", y: letter === "y" ? side.limit : 1,
-      xanchor: letter === "x" ? "left" : "right", yanchor: letter === "y" ? "bottom" : "top",
-      xshift: letter === "x" ? 4 : 0,
+      xanchor: "left", yanchor: letter === "y" ? "bottom" : "top",
+      xshift: 4,
     });
   }
   return { tint: limited ? tint : null, shapes, annotations };
@@ -95,7 +95,35 @@ function tinted(element, tint, data) {
   return box;
 }
 
-export async function drawFront(element, data, { logarithmic, chosen }) {
+// Trials that lose most of the accuracy would squeeze those that matter: unless all are asked for, they are cut off.
+const NEAR = 0.12;
+
+function near(data) {
+  const share = ["x", "y"].find((letter) => data[letter].unit === "share");
+  const shown = [...data.points, ...(data.float ? [data.float] : [])];
+  if (!share || shown.length === 0) return {};
+  const other = share === "x" ? "y" : "x";
+  const top = Math.max(...shown.map((point) => point[share]));
+  const marked = [data[share].limit, ...data.marks.map((mark) => mark[share])].filter((value) => value !== null);
+  const floor = Math.min(top - NEAR, ...marked.map((value) => value - 0.02));
+  if (Math.min(...shown.map((point) => point[share])) >= floor) return {};
+  const kept = shown.filter((point) => point[share] >= floor).map((point) => point[other]);
+  return { [share]: [floor, top + 0.16 * (top - floor)], [other]: [Math.min(...kept), Math.max(...kept)] };
+}
+
+function padded([low, high], logarithmic) {
+  const [from, to] = logarithmic ? [Math.log10(low), Math.log10(high)] : [low, high];
+  const space = (to - from || Math.abs(to) || 1) * 0.06;
+  return [from - space, to + space];
+}
+
+function range(letter, data, ranges, logarithmic) {
+  if (!ranges[letter]) return { autorange: true };
+  const share = data[letter].unit === "share";
+  return { autorange: false, range: share ? ranges[letter] : padded(ranges[letter], logarithmic) };
+}
+
+export async function drawFront(element, data, { logarithmic, all, chosen }) {
   const front = data.points.filter((point) => point.front);
   const baselines = data.points.filter((point) => point.baseline);
   const others = data.points.filter((point) => !point.front && !point.baseline);
@@ -123,24 +151,30 @@ export async function drawFront(element, data, { logarithmic, chosen }) {
     }));
   }
   traces.push(marks(baselines, "uniform baselines", {
-    mode: "markers+text", textposition: "bottom center",
-    texttemplate: baselines.map((point) => point.label), textfont: { size: 11, color: color("--soft") },
     marker: { symbol: "x-thin", size: 9, line: { width: 2.5, color: color("--ink") } },
   }));
+  traces.push({
+    type: "scatter", mode: "text", hoverinfo: "skip", showlegend: false, textposition: "middle right",
+    x: data.marks.map((mark) => mark.x), y: data.marks.map((mark) => mark.y),
+    text: data.marks.map((mark) => `\u2002${mark.text}`),
+    textfont: { size: 11, color: color("--soft") },
+  });
   if (data.float) {
     traces.push(marks([{ ...data.float, id: "" }], "float network", {
-      mode: "markers+text", texttemplate: "float", textposition: "bottom center", textfont: { size: 11, color: color("--soft") },
+      mode: "markers+text", texttemplate: "float\u2002", textposition: "middle left", textfont: { size: 11, color: color("--soft") },
       marker: { symbol: "star", size: 14, color: color("--float-mark") },
     }));
   }
   const { tint, shapes, annotations } = region(data);
+  const ranges = all ? {} : near(data);
   const drawn = {
     ...layout({ height: element.clientHeight, legend: true }), shapes, annotations,
-    xaxis: axis(data.x, { logarithmic }), yaxis: axis(data.y, { logarithmic }),
+    xaxis: { ...axis(data.x, { logarithmic }), ...range("x", data, ranges, logarithmic) },
+    yaxis: { ...axis(data.y, { logarithmic }), ...range("y", data, ranges, logarithmic) },
   };
   await Plotly.react(element, traces, drawn, CONFIG);
   const box = tinted(element, tint, data);
-  if (box) await Plotly.relayout(element, { shapes: [box, ...shapes], "xaxis.autorange": element.layout.xaxis.autorange });
+  if (box) await Plotly.relayout(element, { shapes: [box, ...shapes] });
 }
 
 export async function drawGrowth(element, data) {

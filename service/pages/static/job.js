@@ -35,7 +35,9 @@ async function refreshFront() {
 
 async function draw() {
   if (!data) return;
-  await drawFront(chart, data, { logarithmic: form.elements.log.checked, chosen });
+  await drawFront(chart, data, {
+    logarithmic: form.elements.log.checked, all: form.elements.all.checked, chosen,
+  });
   await drawGrowth(growth, data);
   if (!chart.dataset.listens) {
     chart.dataset.listens = "yes";
@@ -119,7 +121,7 @@ form.addEventListener("change", async (event) => {
   const query = choice();
   if (chosen) query.set("trial", chosen);
   history.replaceState(null, "", `?${query}`);
-  if (event.target.name === "log") return draw();
+  if (event.target.type === "checkbox") return draw();
   await refreshFront();
   if (event.target.name === "device") await showTrial({ focus: false });
 });
