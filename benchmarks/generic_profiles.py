@@ -113,7 +113,9 @@ def profiles_from_data_sheets(path: Path, group: Group) -> Profile | None:
     if facts is None:
         return None
     clock = float(group.clock_mhz) / 1e3 if group.clock_mhz else float(facts.get("clock_ghz", [1.0])[0])
-    bandwidth = facts.get("dram_gbs_stream", [0])[0] or SHARE_OF_PIN_RATE * facts.get("dram_gbs_peak", [12.0])[0]
+    pins = facts.get("dram_gbs_peak", [12.0])
+    pin_rate = pins[0] if isinstance(pins, list) else next(iter(pins.values()))[0]
+    bandwidth = facts.get("dram_gbs_stream", [0])[0] or SHARE_OF_PIN_RATE * pin_rate
     if "mac_per_cycle_core" in facts:
         peak = facts["mac_per_cycle_core"]
         wide = peak.get("fp32") or peak.get("fp32_avx512")

@@ -51,6 +51,7 @@ class Prior:
 
     mean: FloatArray
     spread: FloatArray = field(default_factory=lambda: DEFAULT_SPREAD)
+    costs_fixed: bool = False  # only efficiencies move: costs were fitted to networks of another arithmetic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +85,15 @@ class Design:
             elements, sizes = pricer.tensors(prepared)
             for kernel in prepared.kernels:
                 demand = pricer.demand(kernel, elements, sizes)
-                peak_us, name = 0.0, CLASSES[0]
+                peak_us, lanes, name = 0.0, 1, CLASSES[0]
                 if kernel.macs:
                     name = efficiency_class(kernel)
                     options = table.options(kernel, pricer.float_bits)
                     if not options:
                         raise InputError(kernel.name, "no rate of the profile runs it", str(kernel.arithmetic))
-                    peak_us = min(padded_macs(kernel, option.lanes) * option.peak_us_per_mac for option in options)
+                    peak_us, lanes = min(
+                        (padded_macs(kernel, option.lanes) * option.peak_us_per_mac, option.lanes) for option in options
+                    )
                     if name == "winograd":
                         peak_us *= tile_factor(demand, kernel, tile)
                 depthwise = kernel.kind is KernelKind.DEPTHWISE or not kernel.macs
@@ -101,7 +104,7 @@ class Design:
                         peak_us,
                         demand.weight_bytes,
                         moved,
-                        0.0 if depthwise else 1.0 / inner_channels(kernel),
+                        0.0 if depthwise else 1.0 / inner_channels(kernel, lanes),
                         demand.output_elements if kernel.op in TRANSCENDENTAL else 0.0,
                     )
                 )
@@ -135,12 +138,12 @@ class Design:
 
 
 def knobs_of(profile: Profile, arithmetic: Arithmetic) -> FloatArray:
-    """Return the logarithms of a profile's fittable numbers for networks of one arithmetic."""
+    """Return the logarithms of a profile's fittable numbers for networks of one arithmetic, caches left out."""
     model = profile.model
     if isinstance(model, RooflineParameters):
         weight_us = 1 / (model.dram_gb_per_s.value * 1e3)
         other = model.activation_gb_per_s
-        moved_us = weight_us if other is None else 1 / (min(other.value, model.dram_gb_per_s.value) * 1e3)
+        moved_us = weight_us if other is None else 1 / (other.value * 1e3)
         launch_us = model.launch_us.value
         ramp = value_of(model.ramp_channels)
         element_us = value_of(model.element_ns) / 1e3
@@ -161,21 +164,23 @@ def knobs_of(profile: Profile, arithmetic: Arithmetic) -> FloatArray:
 def fit_knobs(design: Design, latency_ms: FloatArray, prior: Prior) -> FloatArray:
     """Return the knobs that meet the measurements best, drawn to the prior."""
     target = np.log(latency_ms * 1e3)
-    count = len(KNOBS)
-    launch_and_shape = np.array([name in ("ramp",) for name in KNOBS])
+    # One common slowness lowers efficiencies and raises costs; the ramp is a number of channels and stays.
+    common = SPEED_SPREAD * np.array([-1.0] * len(CLASSES) + [1.0, 1.0, 1.0, 1.0, 0.0])
+    spread = prior.spread
+    if prior.costs_fixed:
+        efficiencies = np.arange(len(KNOBS)) < len(CLASSES)
+        common, spread = np.where(efficiencies, common, 0.0), np.where(efficiencies, spread, 0.0)
 
     def knobs(z: FloatArray) -> FloatArray:
-        # One common slowness: it lowers efficiencies and raises costs.
-        slower = SPEED_SPREAD * z[0]
-        common = np.array([-slower] * len(CLASSES) + [slower, slower, slower, slower, 0.0])
-        return prior.mean + np.where(launch_and_shape, 0.0, common) + prior.spread * z[1:]
+        moved: FloatArray = prior.mean + common * z[0] + spread * z[1:]
+        return moved
 
     def residual(z: FloatArray) -> FloatArray:
         miss = (np.log(design.latency_us(knobs(z))) - target) / MEASUREMENT_SPREAD
         return np.concatenate([miss, z])
 
     # soft_l1 would also soften the prior; outliers are few and the median error is what counts.
-    solution = least_squares(residual, np.zeros(count + 1), max_nfev=40, xtol=1e-4, ftol=1e-4)
+    solution = least_squares(residual, np.zeros(len(KNOBS) + 1), max_nfev=40, xtol=1e-4, ftol=1e-4)
     return knobs(solution.x)
 
 
@@ -224,7 +229,7 @@ def calibrate(
     designs = [Design(profile, [measurement.workload]) for measurement in measurements]
     predicted_ms = leave_one_out(designs, latency_ms, names, expected)
     knobs = fit_knobs(Design.join(designs), latency_ms, expected)
-    fitted = with_knobs(profile, knobs, arithmetic, source=source)
+    fitted = with_knobs(profile, knobs, arithmetic, source=source, costs=not expected.costs_fixed)
     return Calibration(
         profile=fitted,
         left_out=summarise(predicted_ms.tolist(), latency_ms.tolist()),
@@ -244,10 +249,13 @@ def leave_one_out(designs: Sequence[Design], latency_ms: FloatArray, names: Sequ
     return predicted
 
 
-def with_knobs(profile: Profile, knobs: FloatArray, arithmetic: Arithmetic, *, source: str) -> Profile:
+def with_knobs(
+    profile: Profile, knobs: FloatArray, arithmetic: Arithmetic, *, source: str, costs: bool = True
+) -> Profile:
     """Return the profile with fitted numbers written into it.
 
-    Efficiencies go to the rate of that arithmetic; costs per byte and per kernel are the model's and shared by all.
+    Efficiencies go to the rates of that arithmetic; costs per byte and per kernel are the model's, shared by all, and
+    written with ``costs``.
     """
     values = np.exp(knobs)
     data = profile.to_json()
@@ -260,9 +268,11 @@ def with_knobs(profile: Profile, knobs: FloatArray, arithmetic: Arithmetic, *, s
     for rate in model["rates"]:
         if rate["arithmetic"] == arithmetic.value:
             rate["efficiency"] = efficiency
+    if not costs:
+        return load_profile(data)
     if isinstance(profile.model, RooflineParameters):
         model["dram_gb_per_s"] = quantity(1e-3 / values[6])
-        model["activation_gb_per_s"] = quantity(min(1e-3 / values[7], 1e-3 / values[6]))
+        model["activation_gb_per_s"] = quantity(1e-3 / values[7])
         model["launch_us"] = quantity(values[LAUNCH])
         model["ramp_channels"] = quantity(values[RAMP])
         model["element_ns"] = quantity(values[ELEMENT] * 1e3)

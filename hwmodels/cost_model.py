@@ -10,12 +10,17 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hwmodels.errors import UnknownNameError
 from hwmodels.quantity import Part
 from hwmodels.workload import Kernel
 
 if TYPE_CHECKING:
     from hwmodels.profile import Profile
+
+Bytes = TypeVar("Bytes", float, NDArray[np.float64])
 
 ENTRY_POINT_GROUP = "tightfit.cost_models"
 
@@ -65,9 +70,13 @@ class CostModel(ABC):
         """Return the prices of all kernels of a network, in order."""
         return [self.price(kernel, demand) for kernel, demand in zip(kernels, demands, strict=True)]
 
-    def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
-        """Return the time of a network that belongs to no single kernel."""
-        return 0.0
+    def overhead_us(self, weight_bytes: Bytes, border_bytes: Bytes) -> Bytes:
+        """Return the time of a network that belongs to no single kernel.
+
+        Of one network, or of many at once: ``weight_bytes`` are all its weights as stored, ``border_bytes`` its inputs
+        and outputs.
+        """
+        return 0.0 * weight_bytes
 
     def refusal(self, kernel: Kernel) -> str | None:
         """Return why the device cannot run a kernel at all, beyond what its storage formats say."""

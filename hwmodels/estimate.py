@@ -6,13 +6,13 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from hwmodels.cost_model import COST_MODELS, Demand, KernelPrice
+from hwmodels.cost_model import COST_MODELS, Bytes, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.memory import KIB, peak_memory_bytes
 from hwmodels.prepare import fused, without_dead_kernels
 from hwmodels.profile import FIGURES, Profile
 from hwmodels.quantity import value_of
-from hwmodels.workload import Arithmetic, Kernel, Workload
+from hwmodels.workload import Arithmetic, Kernel, TensorInfo, Workload
 
 SCHEMA_VERSION = 1
 BIAS_BYTES = 4  # int32, or float32
@@ -89,13 +89,19 @@ class Pricer:
         self._errors: dict[str, str] = {figure: profile.expected_error(figure) for figure in FIGURES}
         self._errors["model_bytes"] = "exact for weights, biases and scales"
 
+    def stored_value_bits(self, bits: int) -> int:
+        """Return the width in which this device stores an activation of ``bits``."""
+        return self._stored_value[bits]
+
     def tensors(self, workload: Workload) -> tuple[dict[str, int], dict[str, int]]:
-        """Return elements and stored bytes of every activation tensor."""
+        """Return elements and stored bytes of every activation tensor of a workload."""
+        return self.tensor_sizes(workload.tensors)
+
+    def tensor_sizes(self, tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return elements and stored bytes of activation tensors."""
         stored = self._stored_value
-        elements = {name: prod(info.shape) for name, info in workload.tensors.items()}
-        return elements, {
-            name: (elements[name] * stored[info.bits] + 7) // 8 for name, info in workload.tensors.items()
-        }
+        elements = {name: prod(info.shape) for name, info in tensors.items()}
+        return elements, {name: (elements[name] * stored[info.bits] + 7) // 8 for name, info in tensors.items()}
 
     def weight_bytes(self, kernel: Kernel) -> int:
         """Return the bytes of a kernel's weights, biases and scales as this device stores them."""
@@ -126,11 +132,10 @@ class Pricer:
         demands = [self.demand(kernel, elements, sizes) for kernel in kernels]
         prices = self.model.prices(kernels, demands)
         rows = [self._row(*triple) for triple in zip(kernels, demands, prices, strict=True)]
-        overhead_us = self.model.overhead_us(kernels, demands)
-        overhead_mj = self._energy.kernel_mj(
-            mac_pj=0.0, sram_bits=0.0, dram_bits=0.0, latency_us=overhead_us, roof_us=0.0
-        )
         model_bytes = sum([demand.weight_bytes for demand in demands])
+        border_bytes = sum([sizes[name] for name in (*workload.inputs, *workload.outputs)])
+        overhead_us = float(self.model.overhead_us(float(model_bytes), float(border_bytes)))
+        overhead_mj = self.overhead_mj(overhead_us)
         peak = peak_memory_bytes(workload, self.profile.memory, tensor_bytes=sizes)
         reason = self.refusal(workload, model_bytes=model_bytes, peak_memory_bytes=peak)
         return CostReport(
@@ -146,6 +151,12 @@ class Pricer:
             expected_errors=self._errors,
             deployable=reason is None,
             reason=reason,
+        )
+
+    def overhead_mj(self, overhead_us: Bytes) -> Bytes:
+        """Return the energy of the time that belongs to no kernel."""
+        return overhead_us * self._energy.kernel_mj(
+            mac_pj=0.0, sram_bits=0.0, dram_bits=0.0, latency_us=1.0, roof_us=0.0
         )
 
     def kernel_mj(self, kernel: Kernel, demand: Demand) -> tuple[float, float]:

@@ -1,11 +1,10 @@
 """Lookup tables: measured times of kernels or blocks, summed."""
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
+from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.errors import InputError
 from hwmodels.profile import Profile
 from hwmodels.quantity import Confidence, Part, Quantity
@@ -84,9 +83,9 @@ class LookupModel(CostModel):
         moved = (demand.weight_bytes + demand.input_bytes + demand.output_bytes) * 8
         return KernelPrice(latency_us, "table", latency_us, 0.0, moved, moved)
 
-    def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
+    def overhead_us(self, weight_bytes: Bytes, border_bytes: Bytes) -> Bytes:
         """Return the fixed time per network."""
-        return self._model.fixed_us.value
+        return self._model.fixed_us.value + 0.0 * weight_bytes
 
 
 def _entry_key(entry: Entry) -> Key:

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from math import ceil
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hwmodels.profile import Memory
 from hwmodels.quantity import value_of
 from hwmodels.workload import Kernel, KernelKind, Workload
 
 KIB = 1024
+IntArray = NDArray[np.int64]
 
 
 def last_uses(workload: Workload) -> dict[str, int]:
@@ -47,6 +51,50 @@ def peak_memory_bytes(workload: Workload, memory: Memory, *, tensor_bytes: Mappi
         unread = sum(tensor_bytes[name] for name in kernel.outputs if last[name] == index)
         live += outputs - freed - unread
     return ceil(peak * factor + value_of(memory.runtime_ram_kib) * KIB)
+
+
+def peak_memory_many(
+    workload: Workload,
+    memory: Memory,
+    *,
+    tensor_bytes: Mapping[str, IntArray],
+    in_channels: Mapping[str, IntArray],
+    out_channels: Mapping[str, IntArray],
+) -> IntArray:
+    """Return ``peak_memory_bytes`` of many variants of one graph at once.
+
+    Arrays are (variants,): sizes by tensor, channels by kernel. Groups of a depthwise kernel follow its channels.
+    """
+    last = last_uses(workload)
+    live = sum((tensor_bytes[name] for name in set(workload.inputs)), start=np.int64(0))
+    peak = np.asarray(live)
+    columns = value_of(memory.im2col_columns)
+    for index, kernel in enumerate(workload.kernels):
+        outputs = sum((tensor_bytes[name] for name in kernel.outputs), start=np.int64(0))
+        dying = [name for name in set(kernel.inputs) if last[name] == index]
+        freed = sum((tensor_bytes[name] for name in dying), start=np.int64(0))
+        step = live + outputs
+        shared = np.minimum(freed, outputs)
+        if kernel.kind in _IN_PLACE and kernel.op not in _COPIES and len(dying) == 1:
+            step = step - np.where(outputs <= freed, shared, 0)
+        elif memory.rule == "overlapping":
+            shape = workload.tensors[kernel.inputs[0]].shape
+            rows = shape[-2] if len(shape) >= 3 else 1
+            window = np.ceil(freed * min(1.0, value_of(memory.overlap_rows) / max(rows, 1)))
+            step = step - np.maximum(0, shared - window.astype(np.int64))
+        elif memory.rule == "in_place_depthwise" and kernel.kind is KernelKind.DEPTHWISE:
+            channel = -(-outputs // np.maximum(out_channels[kernel.name], 1))
+            step = step - np.where(outputs <= freed, outputs - channel, 0)
+        if columns and kernel.kind in _IM2COL:
+            inside = in_channels[kernel.name]
+            per_group = inside / (inside if kernel.kind is KernelKind.DEPTHWISE else kernel.groups)
+            step = step + np.ceil(2 * columns * kernel.kernel[0] * kernel.kernel[1] * per_group).astype(np.int64)
+        peak = np.maximum(peak, step)
+        unread = sum((tensor_bytes[name] for name in kernel.outputs if last[name] == index), start=np.int64(0))
+        live = live + outputs - freed - unread
+    scaled = peak * value_of(memory.scratch_factor, 1.0) + value_of(memory.runtime_ram_kib) * KIB
+    total: IntArray = np.ceil(scaled).astype(np.int64)
+    return total
 
 
 _IM2COL = (KernelKind.CONV, KernelKind.POINTWISE, KernelKind.DEPTHWISE)

@@ -1,9 +1,8 @@
 """Accelerators that keep weights on chip up to a size, and stream the rest from the host on every run."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
+from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
 from hwmodels.quantity import Part, Positive, Quantity
@@ -63,16 +62,14 @@ class ParameterCliffModel(CostModel):
         latency_us = max(compute_us, memory_us) + self._model.launch_us.value
         return KernelPrice(latency_us, bound, min(max(peak_us, memory_us), latency_us), picojoule, 0.0, moved * 8)
 
-    def streamed_bytes(self, demands: Sequence[Demand]) -> int:
+    def streamed_bytes(self, weight_bytes: Bytes) -> Bytes:
         """Return the weight bytes that cross the host link on every run."""
-        total = sum(demand.weight_bytes for demand in demands)
-        return max(0, total - int(self._model.weight_memory_kib.value * 1024))
+        excess = weight_bytes - self._model.weight_memory_kib.value * 1024
+        return excess * (excess > 0)
 
-    def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
+    def overhead_us(self, weight_bytes: Bytes, border_bytes: Bytes) -> Bytes:
         """Return the fixed time and that of weights, input and output on the host link."""
-        if not demands:
-            return self._model.fixed_us.value
-        crossing = self.streamed_bytes(demands) + demands[0].input_bytes + demands[-1].output_bytes
+        crossing = self.streamed_bytes(weight_bytes) + border_bytes
         return self._model.fixed_us.value + crossing / (self._model.host_link_gb_per_s.value * 1e3)
 
     def refusal(self, kernel: Kernel) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
+from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.errors import InputError
 from hwmodels.profile import Profile
 from hwmodels.quantity import Confidence, Part, Quantity
@@ -181,9 +181,9 @@ class PredictorModel(CostModel):
             latency_us = self._known[name, row] = self._compiled[name].latency_us(row)
         return KernelPrice(latency_us, "fitted", latency_us, 0.0, moved, moved)
 
-    def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
+    def overhead_us(self, weight_bytes: Bytes, border_bytes: Bytes) -> Bytes:
         """Return the fixed time per network."""
-        return self._model.fixed_us.value
+        return self._model.fixed_us.value + 0.0 * weight_bytes
 
     def refusal(self, kernel: Kernel) -> str | None:
         """Return why a kernel has no price."""

@@ -48,6 +48,9 @@ class Rate(Part):
         return self
 
 
+Key = tuple[Arithmetic, int, int, int, str]  # arithmetic, weight, activation and float bits, class
+
+
 class Option(NamedTuple):
     """One way in which the hardware can run a kernel."""
 
@@ -83,9 +86,9 @@ def class_efficiency(efficiency: Efficiency, name: str) -> float:
 class RateTable:
     """Which rates may run a kernel. Resolved once per combination of arithmetic, widths and class.
 
-    A rate fits if its widths are at least the kernel's; integer, binary, shift and add arithmetic may also run on a
-    wider integer unit or in float, as runtimes do by unpacking. Hence narrow bits are never slower and save time only
-    where a narrower rate exists.
+    A rate fits if its widths are at least the kernel's. Binary, shift and add arithmetic may also run on an integer
+    unit, and what no integer unit takes runs in float where there is float, never faster than the integer units:
+    narrow bits are never slower than wide ones, and save time only where a narrower rate exists.
     """
 
     def __init__(
@@ -102,17 +105,27 @@ class RateTable:
         self._cycles_per_us = cycles_per_us
         self._cores = effective_cores
         self._energy = energy
-        self._resolved: dict[tuple[Arithmetic, int, int, int, str], tuple[Option, ...]] = {}
+        self._resolved: dict[Key, tuple[Option, ...]] = {}
 
     def options(self, kernel: Kernel, float_bits: int) -> tuple[Option, ...]:
         """Return the rates that fit; empty where the device has none."""
         key = (kernel.arithmetic, kernel.weight_bits, kernel.activation_bits, float_bits, efficiency_class(kernel))
         found = self._resolved.get(key)
         if found is None:
-            found = self._resolved[key] = tuple(self._option(rate, key) for rate in self._rates if _fits(rate, key))
+            found = self._resolved[key] = self._fitting(key)
         return found
 
-    def _option(self, rate: Rate, key: tuple[Arithmetic, int, int, int, str]) -> Option:
+    def _fitting(self, key: Key) -> tuple[Option, ...]:
+        fitting = [rate for rate in self._rates if _fits(rate, key)]
+        native = [self._option(rate, key) for rate in fitting if rate.arithmetic is not Arithmetic.FLOAT]
+        if native or key[0] in (Arithmetic.FLOAT, Arithmetic.WINOGRAD):
+            return tuple(native) or tuple(self._option(rate, key) for rate in fitting)
+        integers = [rate for rate in self._rates if rate.arithmetic is Arithmetic.INTEGER]
+        slowest = max((self._option(rate, key).us_per_mac for rate in integers), default=0.0)
+        unpacked = [self._option(rate, key) for rate in fitting]
+        return tuple(option._replace(us_per_mac=max(option.us_per_mac, slowest)) for option in unpacked)
+
+    def _option(self, rate: Rate, key: Key) -> Option:
         if rate.gmac_per_s is not None:
             peak = rate.gmac_per_s.value * 1e3  # MACs per µs
         else:
@@ -122,7 +135,7 @@ class RateTable:
         return Option(1 / reached, 1 / peak, int(value_of(rate.lanes, 1)), picojoule)
 
 
-def _fits(rate: Rate, key: tuple[Arithmetic, int, int, int, str]) -> bool:
+def _fits(rate: Rate, key: Key) -> bool:
     arithmetic, weight_bits, activation_bits, float_bits, _ = key
     if rate.arithmetic is Arithmetic.FLOAT:
         return float_bits > 0 and max(rate.weight_bits, rate.activation_bits) >= float_bits
@@ -132,16 +145,17 @@ def _fits(rate: Rate, key: tuple[Arithmetic, int, int, int, str]) -> bool:
     return wide_enough and rate.arithmetic in (arithmetic, Arithmetic.INTEGER)
 
 
-def ramp_factor(kernel: Kernel, ramp_channels: float) -> float:
+def ramp_factor(kernel: Kernel, ramp_channels: float, lanes: int) -> float:
     """Return by how much short inner loops stretch a kernel's compute time."""
     if not ramp_channels or kernel.kind is KernelKind.DEPTHWISE:
         return 1.0
-    return 1.0 + ramp_channels / inner_channels(kernel)
+    return 1.0 + ramp_channels / inner_channels(kernel, lanes)
 
 
-def inner_channels(kernel: Kernel) -> int:
-    """Return the fewer of a group's input and output channels."""
-    return max(min(kernel.in_channels, kernel.out_channels) // kernel.groups, 1)
+def inner_channels(kernel: Kernel, lanes: int) -> int:
+    """Return the fewer of a group's input and output channels, these in whole vectors as they are padded."""
+    outside = -(-(kernel.out_channels // kernel.groups) // lanes) * lanes
+    return max(min(kernel.in_channels // kernel.groups, outside), 1)
 
 
 def tile_factor(demand: Demand, kernel: Kernel, tile: int) -> float:

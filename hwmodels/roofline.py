@@ -1,11 +1,10 @@
 """Roofline: a kernel is limited by arithmetic or by memory traffic, and pays a launch."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import field_validator
 
-from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
+from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
 from hwmodels.quantity import Part, Positive, Quantity, value_of
@@ -33,7 +32,7 @@ class RooflineParameters(Part):
     efficiency: Efficiency
     caches: tuple[Cache, ...] = ()
     dram_gb_per_s: Positive
-    activation_gb_per_s: Positive | None = None  # where activations cost more than weights (packing, layout changes)
+    activation_gb_per_s: Positive | None = None  # where activations cost other than weights (packing, caches)
     winograd_tile: Quantity | None = None  # side of the output tile; rows and columns are rounded up to it
     ramp_channels: Quantity | None = None  # channels at which a kernel reaches half of its class's rate
     element_ns: Quantity | None = None  # one value of a kernel that computes exponentials
@@ -79,11 +78,14 @@ class RooflineModel(CostModel):
             energy=EnergyModel(profile.energy),
         )
         self._dram = model.dram_gb_per_s.value * GB_PER_S_TO_BYTES_PER_US
+        self._activation = self._dram
+        if model.activation_gb_per_s is not None:
+            self._activation = model.activation_gb_per_s.value * GB_PER_S_TO_BYTES_PER_US
+        slowest = max(self._dram, self._activation)  # what a cache is never slower than
         self._caches = [
-            (cache.kib.value * 1024, max(cache.gb_per_s.value * GB_PER_S_TO_BYTES_PER_US, self._dram))
+            (cache.kib.value * 1024, max(cache.gb_per_s.value * GB_PER_S_TO_BYTES_PER_US, slowest))
             for cache in model.caches
         ]
-        self._activation = min(value_of(model.activation_gb_per_s, model.dram_gb_per_s.value) * 1e3, self._dram)
         self._tile = int(value_of(model.winograd_tile))
         self._ramp = value_of(model.ramp_channels)
         self._element_us = value_of(model.element_ns) / 1e3
@@ -103,11 +105,11 @@ class RooflineModel(CostModel):
         if self._element_us and kernel.op in TRANSCENDENTAL:
             memory_us += self._element_us * demand.output_elements
         if kernel.macs:
-            best, stretch = None, ramp_factor(kernel, self._ramp)
+            best, stretch = None, 1.0
             if self._tile and efficiency_class(kernel) == "winograd":
-                stretch *= tile_factor(demand, kernel, self._tile)
+                stretch = tile_factor(demand, kernel, self._tile)
             for option in self._table.options(kernel, demand.float_bits):
-                macs = padded_macs(kernel, option.lanes) * stretch
+                macs = padded_macs(kernel, option.lanes) * stretch * ramp_factor(kernel, self._ramp, option.lanes)
                 if best is None or macs * option.us_per_mac < compute_us:
                     best, compute_us = option, macs * option.us_per_mac
             if best is not None:
@@ -115,12 +117,12 @@ class RooflineModel(CostModel):
         busy_us = max(compute_us, memory_us)
         bound = "launch" if self._launch_us > busy_us else ("compute" if compute_us >= memory_us else "memory")
         latency_us = busy_us + self._launch_us
-        roof_us = min(max(peak_us, moved / self._dram), latency_us)
+        roof_us = min(max(peak_us, memory_us), latency_us)
         return KernelPrice(latency_us, bound, roof_us, picojoule, dram_bytes * 8, moved * 8)
 
-    def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
+    def overhead_us(self, weight_bytes: Bytes, border_bytes: Bytes) -> Bytes:
         """Return the fixed time per network."""
-        return self._fixed_us
+        return self._fixed_us + 0.0 * weight_bytes
 
     def refusal(self, kernel: Kernel) -> str | None:
         """Return why no rate can run a kernel."""

@@ -1,10 +1,9 @@
 """Systolic arrays: exact cycle counts of three dataflows, and DRAM time beside them."""
 
-from collections.abc import Sequence
 from math import ceil
 from typing import ClassVar, Literal
 
-from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
+from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
 from hwmodels.quantity import Part, Positive, Quantity, value_of
@@ -131,9 +130,9 @@ class SystolicModel(CostModel):
         roof_us = max(peak_us, memory_us)
         return KernelPrice(busy_us + launch_us, bound, roof_us, kernel.macs * self._mac_pj, off_chip_bits, on_chip)
 
-    def overhead_us(self, kernels: Sequence[Kernel], demands: Sequence[Demand]) -> float:
+    def overhead_us(self, weight_bytes: Bytes, border_bytes: Bytes) -> Bytes:
         """Return the fixed time per network."""
-        return self._model.fixed_us.value
+        return self._model.fixed_us.value + 0.0 * weight_bytes
 
     def refusal(self, kernel: Kernel) -> str | None:
         """Return why the array cannot run a kernel: other arithmetic, or wider operands."""
