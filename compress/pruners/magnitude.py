@@ -11,8 +11,8 @@ from compress.pruners.base import PRUNERS, Scores, gathered, over_axis
 from compress.rewrites import fold_batch_norm
 
 
-class _Magnitude:
-    """Sums a norm of the filters that write a channel over all layers that write it.
+class Magnitude:
+    """Sums a measure of the filters that write a channel over all layers that write it.
 
     Batch norm is folded first, so that a filter counts with the scale that it has in the network. A layer's norms are
     divided by their mean over the layer: layers with large weights do not outvote the others of their group.
@@ -43,14 +43,14 @@ def _output_axis(op: str) -> int:
     return 1 if op == "conv_transpose" else 0
 
 
-class L1(_Magnitude):
+class L1(Magnitude):
     """Channels by the sum of absolute weights (Li et al. 2017, arXiv:1608.08710, section 3.1)."""
 
     def __init__(self) -> None:
         super().__init__(lambda rows: rows.abs().sum(1))
 
 
-class L2(_Magnitude):
+class L2(Magnitude):
     """Channels by the Euclidean norm of their weights."""
 
     def __init__(self) -> None:
