@@ -14,6 +14,7 @@ from compress.weights import ACTIVATION_BITS
 from hwmodels.errors import InputError, UnknownNameError
 from hwmodels.profile import Profile
 from search.space import Candidate, Choice, Space, Variable
+from search.strategies import STRATEGIES
 from workers.events import DeviceCosts
 from workers.pricing import Price, Pricing
 from workers.spec import JobSpec, KeepSpec
@@ -246,6 +247,8 @@ def _check(spec: JobSpec, layers: Collection[str]) -> None:
             raise UnknownNameError(f"keep.{name}", f"must be a layer of the network: {', '.join(sorted(layers))}", name)
     for name in spec.space.pruners:
         PRUNERS.get(name)
+    if spec.strategy not in STRATEGIES.names():
+        raise UnknownNameError("strategy", f"must be one of {', '.join(STRATEGIES.names())}", spec.strategy)
     widths = {bits for name in spec.space.quantizers for bits in QUANTIZERS.get(name).bit_widths}
     pinned = {f"keep.{name}.weight_bits": row.weight_bits for name, row in spec.keep.items()}
     wanted = {**{f"space.weight_bits[{place}]": bits for place, bits in enumerate(spec.space.weight_bits)}, **pinned}

@@ -84,7 +84,7 @@ class JobSpec:
     keep: Mapping[str, KeepSpec] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     split: SplitSpec = field(default_factory=SplitSpec)
-    strategy: str = "nsga2"
+    strategy: str = "auto"
     seed: int = 0
     schema_version: int = SCHEMA_VERSION
 

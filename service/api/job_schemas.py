@@ -109,7 +109,7 @@ class JobCreate(Body):
     keep: dict[str, KeepBody] = Field(default_factory=dict, max_length=10_000)
     budget: BudgetBody = BudgetBody()
     split: SplitBody = SplitBody()
-    strategy: Name = "nsga2"
+    strategy: Name = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("objectives")
@@ -126,11 +126,6 @@ class JobCreate(Body):
         if len(set(names)) != len(names):
             raise ValueError("every device may be named once")
         return devices
-
-    @field_validator("strategy")
-    @classmethod
-    def _resolve_auto(cls, strategy: str) -> str:
-        return "nsga2" if strategy == "auto" else strategy
 
     def to_spec(self) -> JobSpec:
         """Return the job as the workers read it, with the general limits filled into each device's own."""

@@ -39,6 +39,7 @@ def spec() -> JobSpec:
         name="digits",
         devices=tuple(DeviceTarget(name=name) for name in DEVICES),
         budget=Budget(trials=8),
+        strategy="nsga2",  # measures no single choices first
         seed=5,
     )
 

@@ -48,7 +48,7 @@ def test_a_started_ray_inherits_no_secret_and_this_process_keeps_it() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_job_runs_on_ray_and_the_next_driver_goes_on_where_one_was_killed(spec: JobSpec) -> None:
-    start = make_start(JobSpec(name=spec.name, devices=spec.devices, budget=Budget(trials=7), seed=5), images=100)
+    start = make_start(replace(spec, budget=Budget(trials=7)), images=100)
     rows: dict[int, Trial] = {}
 
     driver = RunningDriver(start, evaluators=1)

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -88,8 +89,9 @@ class FaultyPool(LocalPool):
 @pytest.fixture(scope="module")
 def whole() -> list[Event]:
     """All events of one job that ran through."""
-    spec = JobSpec(name="digits", devices=tuple(DeviceTarget(name=name) for name in ("raspberry-pi-4", MCU)), seed=5)
-    return run(make_start(searched(spec, trials=14)), packaging=True)
+    devices = tuple(DeviceTarget(name=name) for name in ("raspberry-pi-4", MCU))
+    spec = JobSpec(name="digits", devices=devices, seed=5, strategy="nsga2")
+    return run(make_start(searched(spec, trials=10)), packaging=True)
 
 
 def test_a_job_reports_every_phase_and_ends_done(whole: list[Event]) -> None:
@@ -126,9 +128,9 @@ def test_uniform_baselines_are_the_first_trials(whole: list[Event]) -> None:
 def test_every_trial_starts_once_and_ends_once_in_its_budget(whole: list[Event]) -> None:
     started = [event.trial.number for event in whole if isinstance(event, TrialStarted)]
 
-    assert started == [trial.number for trial in ended(whole)] == list(range(14))
+    assert started == [trial.number for trial in ended(whole)] == list(range(10))
     progress = [event for event in whole if isinstance(event, Progress)]
-    assert [event.done for event in progress] == list(range(1, 15))
+    assert [event.done for event in progress] == list(range(1, 11))
     assert progress[-1].seconds_left == 0.0
 
 
@@ -149,13 +151,18 @@ def test_checkpoints_of_the_front_are_verified_from_their_files(whole: list[Even
         assert checkpoint.verification["test"]["images"] == 80
 
 
-@pytest.mark.parametrize("finished", [2, 9])
-@pytest.mark.parametrize("strategy", ["nsga2", "random"])
-def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(
-    spec: JobSpec, strategy: str, finished: int
-) -> None:
-    start = make_start(replace(searched(spec, trials=14), strategy=strategy), images=100)
-    expected = ended(run(start))
+@cache
+def uninterrupted(strategy: str) -> tuple[DriverStart, list[Trial]]:
+    devices = tuple(DeviceTarget(name=name) for name in ("raspberry-pi-4", MCU))
+    space = SpaceSpec(weight_bits=(4, 8), activation_bits=(8,), keep_ratios=(0.5, 1.0), operators=("original",))
+    spec = JobSpec(name="digits", devices=devices, space=space, budget=Budget(trials=14), seed=5, strategy=strategy)
+    start = make_start(spec, images=100)
+    return start, ended(run(start))
+
+
+@pytest.mark.parametrize(("strategy", "finished"), [("auto", 5), ("nsga2", 2), ("nsga2", 10), ("random", 5)])
+def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(strategy: str, finished: int) -> None:
+    start, expected = uninterrupted(strategy)
     # The dispatcher has committed some ended trials and one that was in flight.
     in_flight = replace(expected[finished], status=TrialStatus.RUNNING, evaluation=None)
 

@@ -135,6 +135,11 @@ def test_an_unknown_layer_to_keep_is_answered_with_the_known_ones(spec: JobSpec)
         make_problem(replace(spec, keep={"head": KeepSpec()}))
 
 
+def test_an_unknown_strategy_is_answered_with_the_known_ones(spec: JobSpec) -> None:
+    with pytest.raises(UnknownNameError, match=r"strategy: must be one of auto, .*, got 'best'"):
+        make_problem(replace(spec, strategy="best"))
+
+
 def test_a_width_that_no_quantizer_has_is_refused(spec: JobSpec) -> None:
     with pytest.raises(InputError, match=r"space\.weight_bits\[1\]: must be one of .*, got 9"):
         make_problem(replace(spec, space=SpaceSpec(weight_bits=(8, 9))))
