@@ -33,7 +33,7 @@ from compress.network.onnx_import.translation import Source, Translation
 from hwmodels.errors import InputError
 
 _FOLDED = {  # computed from shapes: constants by now, unless something that is not known stands in the way
-    *("Shape", "Size", "Range", "ConstantOfShape", "Where", "Equal", "Less", "Greater", "Not", "And", "Or", "Mod"),
+    *("Shape", "Size", "Range", "ConstantOfShape", "Equal", "Less", "Not", "And", "Or", "Mod"),
     *("ScatterND", "NonZero", "GatherND", "CastLike", "OneHot", "ReduceProd"),
 }
 

@@ -120,6 +120,32 @@ def elu(source: Source, graph: Translation) -> None:
     graph.emit(source.name, "elu", [source.inputs[0]], source.outputs, alpha=source.number("alpha", 1.0))
 
 
+@translates("Celu")
+def celu(source: Source, graph: Translation) -> None:
+    """With an alpha of one it is ELU."""
+    source.require(source.number("alpha", 1.0) == 1.0, "must have an alpha of 1", source.number("alpha", 1.0))
+    graph.emit(source.name, "elu", [source.inputs[0]], source.outputs, alpha=1.0)
+
+
+@translates("Greater")
+def greater(source: Source, graph: Translation) -> None:
+    """Nothing yet: only what chooses by it (``Where``) shows whether it is known."""
+    x, bound = source.inputs
+    source.require(not graph.is_constant(x) and graph.is_constant(bound), "must compare with a constant")
+    graph.thresholds[source.outputs[0]] = (x, float(graph.constant(source, 1, "bound").max()))
+
+
+@translates("Where")
+def where(source: Source, graph: Translation) -> None:
+    """Softplus as torch has it, which is the identity above 20: there, both are the same to float32."""
+    choice, above, below = source.inputs
+    x, bound = graph.thresholds.get(choice, ("", 0.0))
+    producer = next((node for node in reversed(graph.nodes) if below in node.outputs), None)
+    known = producer is not None and producer.op == "softplus" and producer.inputs == (x,) == (above,)
+    source.require(known and bound >= 20.0, "must be a softplus")
+    graph.alias(source.outputs[0], below)
+
+
 @translates("Selu")
 def selu(source: Source, graph: Translation) -> None:
     """Only with the constants of Klambauer et al. 2017, arXiv:1706.02515."""

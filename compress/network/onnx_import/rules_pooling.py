@@ -98,7 +98,7 @@ def reduction(source: Source, graph: Translation) -> None:
     source.require(inside, "must reduce dimensions of its input", list(axes or ()))
     dims = tuple(sorted({axis % len(shape) for axis in axes})) if axes else tuple(range(len(shape)))
     keepdim = bool(source.integer("keepdims", 1))
-    if source.op == "ReduceMean" and len(shape) in (3, 4) and dims == tuple(range(2, len(shape))):
+    if source.op == "ReduceMean" and len(shape) == 4 and dims == (2, 3):
         _global_mean(source, graph, shape, keepdim=keepdim)
         return
     options: dict[str, Attribute] = {"dims": dims, "keepdim": keepdim}

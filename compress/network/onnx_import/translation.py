@@ -84,6 +84,7 @@ class Translation:
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self.shapes: dict[str, Shape] = {input_name: (1, *image)}
+        self.thresholds: dict[str, tuple[str, float]] = {}  # result of a comparison → value and bound
         self.arranged_from: dict[str, str] = {}  # value → the value of which it is a reshape
         self._at_two: dict[str, Shape] = {input_name: (2, *image)}
         self._before: dict[str, int] = {input_name: 1}
