@@ -14,6 +14,11 @@ pytestmark = pytest.mark.slow
 SEARCHING_AGAIN_S = 30.0
 
 
+def load_factor() -> float:
+    """Return by how much a machine that does other work as well takes longer; the job itself loads it about twice."""
+    return max(1.0, os.getloadavg()[0] / (2 * len(os.sched_getaffinity(0))))
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     service = ServiceProcess(tmp_path)
@@ -33,7 +38,8 @@ def test_a_job_survives_the_killing_of_its_service(service: ServiceProcess, tmp_
     service.start()
     kept = service.ended(job)  # the dispatcher is still starting
     searching_again_s = wait_for(lambda: service.ended(job) > kept)
-    print(f"searching again {searching_again_s:.1f} s after the service answered")  # noqa: T201
+    allowed_s = SEARCHING_AGAIN_S * load_factor()
+    print(f"searching again after {searching_again_s:.1f} s, {allowed_s:.0f} s allowed")  # noqa: T201
     wait_for(lambda: service.job(job)["status"] in ("done", "failed"))
 
     after = {row["number"]: row for row in service.trials(job)}
@@ -43,7 +49,7 @@ def test_a_job_survives_the_killing_of_its_service(service: ServiceProcess, tmp_
         assert {**after[number], "checkpoint": None} == {**row, "checkpoint": None}
     assert all(row["status"] in ("done", "infeasible") for row in after.values())
     assert service.http.get(f"/v1/jobs/{job}/front").json()["points"]
-    assert searching_again_s <= SEARCHING_AGAIN_S
+    assert searching_again_s <= allowed_s
 
 
 def test_a_stopped_service_gives_its_job_back_and_leaves_no_process(service: ServiceProcess, tmp_path: Path) -> None:

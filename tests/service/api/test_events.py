@@ -7,9 +7,10 @@ import pytest
 
 from service.event_stream import ServerEvent, events
 from tests.service.api.conftest import Running, wait_until
-from tests.service.api.rows import Dispatcher, checkpoint, ended, prepared
+from tests.service.api.rows import Dispatcher
 from tests.service.api.test_errors import problem_of
 from tests.service.api.test_jobs import body, job, template
+from tests.service.events import checkpoint, ended, prepared
 
 __all__ = ["body", "job", "template"]  # fixtures
 

@@ -12,9 +12,10 @@ from service.store.leases import Leases
 from service.store.records import JobRecord
 from service.store.tables import jobs
 from tests.service.api.conftest import Running
-from tests.service.api.rows import DEVICE, Dispatcher, checkpoint, ended, prepared
+from tests.service.api.rows import Dispatcher
 from tests.service.api.test_errors import problem_of
 from tests.service.api.uploads import digits, npz, post_dataset, post_model
+from tests.service.events import DEVICE, checkpoint, ended, prepared
 
 
 @pytest.fixture(scope="module")

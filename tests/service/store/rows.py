@@ -1,6 +1,8 @@
 """Rows that tests begin with."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -38,7 +40,7 @@ DATASET = DatasetRecord(
 )
 
 
-def job(*, key: str | None = None, digest: str = "7" * 64) -> JobRecord:
+def job(*, key: str | None = None, digest: str = "7" * 64, spec: Mapping[str, Any] | None = None) -> JobRecord:
     return JobRecord(
         id=new_id(),
         owner=LOCAL_OWNER,
@@ -48,7 +50,7 @@ def job(*, key: str | None = None, digest: str = "7" * 64) -> JobRecord:
         request=None,
         model_id=MODEL.id,
         dataset_id=DATASET.id,
-        spec={"seed": 0},
+        spec=spec or {"seed": 0},
         profiles={},
         idempotency_key=key,
         request_digest=digest,

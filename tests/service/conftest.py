@@ -1,7 +1,6 @@
 """One empty database per test, at head: first SQLite, then a real PostgreSQL."""
 
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,19 +10,13 @@ from sqlalchemy import text
 from service.store.database import Database
 from service.store.migrate import upgrade_to_head
 from service.store.tables import metadata
+from tests.postgresql import running_postgresql
 
 
 @pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of XDG_RUNTIME_DIR, on import
-        import pgserver
-
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+def postgresql_url() -> Iterator[str]:
+    with running_postgresql() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
