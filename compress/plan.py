@@ -38,11 +38,13 @@ class Numerics:
     """How the numbers of a plan are represented; accuracy belongs to a plan because this is part of it.
 
     ``activation_type`` is ``unsigned`` (asymmetric, zero point) or ``signed`` (symmetric) 8-bit. ``other_bits`` is the
-    width of activations that no quantized layer reads (the operands of a residual addition).
+    width of activations that no quantized layer reads (the operands of a residual addition). ``weight_rounding`` is
+    ``nearest``, or ``compensated``: later weights make up for the error of earlier ones (``compress.rounding``).
     """
 
     weight_granularity: str = "channel"
     weight_range: str = "mse"
+    weight_rounding: str = "nearest"
     activation_type: str = "unsigned"
     activation_range: str = "mse"
     scale_format: str = "float32"

@@ -11,6 +11,7 @@ from compress.network.graph import Graph, Network, Node
 from compress.placement import LAYER_OPS, QuantizePoint, insert, place, quantizers, scale_of, without_idle_rectifiers
 from compress.plan import Numerics, Plan
 from compress.repair import ChannelRepair, ChannelStatistics, channel_axis, corrected
+from compress.rounding import compensated
 from compress.runner import run
 from compress.weights import (
     CodedWeight,
@@ -21,6 +22,7 @@ from compress.weights import (
     on_accumulator_grid,
     with_gain,
 )
+from hwmodels.errors import UnknownNameError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,13 @@ def quantize(
     calibration = _Calibration(points, plan.numerics)
     repair = ChannelRepair(_repairable(unsolved.graph, wanted or {}))
     integers = _IntegerLayers(unsolved, coded, plan.numerics, repair, calibration)
-    run(unsolved, images, repair, integers, rewrite=calibration.solve)
+    rounding = _Rounding(assignment.network.tensors, tensors, integers, plan.numerics)
+
+    def before(node: Node, values: Mapping[str, Tensor]) -> Node:
+        rounding.adapt(node, values)
+        return calibration.solve(node, values)
+
+    run(unsolved, images, repair, integers, rewrite=before)
 
     solved = unsolved.graph.with_nodes(calibration.solved.get(node.name, node) for node in unsolved.graph.nodes)
     final = corrected(Network(graph=solved, tensors=tensors), repair.corrections)
@@ -94,6 +102,8 @@ def quantize(
     final = Network(graph=without_idle_rectifiers(final.graph), tensors=tensors)
     return Compressed(network=final, coded=integers.coded, plan=plan, float_layers=assignment.float_layers)
 
+
+WEIGHT_ROUNDINGS = ("nearest", "compensated")
 
 _UNSOLVED = ActivationGrid(scale=1.0, zero_point=0, low=0, high=0)
 
@@ -164,6 +174,36 @@ class _IntegerLayers:
         if steps is None or len(steps) not in (1, len(bias)) or bool((bias.abs() >= steps * 2**24).any()):
             return bias
         return on_accumulator_grid(bias, steps)
+
+
+class _Rounding:
+    """Rounds a layer's weight anew when the pass reaches it and its input is known, if the plan asks for that."""
+
+    def __init__(
+        self, exact: Mapping[str, Tensor], tensors: dict[str, Tensor], layers: _IntegerLayers, numerics: Numerics
+    ) -> None:
+        if numerics.weight_rounding not in WEIGHT_ROUNDINGS:
+            raise UnknownNameError(
+                "numerics.weight_rounding", f"must be one of {', '.join(WEIGHT_ROUNDINGS)}", numerics.weight_rounding
+            )
+        self._exact = exact
+        self._tensors = tensors
+        self._layers = layers
+        self._numerics = numerics
+
+    def adapt(self, node: Node, values: Mapping[str, Tensor]) -> None:
+        """Give ``node`` its weight for the input at hand."""
+        name = node.parameters.get("weight", "")
+        coded = self._layers.coded.get(name)
+        if self._numerics.weight_rounding == "nearest" or coded is None or node.op not in ("conv", "linear"):
+            return
+        quantizer = coded.format.build(self._numerics)
+        if not quantizer.separable:
+            return
+        quantizer.fit(self._exact[name])
+        rounded = compensated(self._exact[name], quantizer, node, values[node.inputs[0]])
+        self._layers.coded[name] = replace(coded, codes=quantizer.encode(rounded))
+        self._tensors[name] = self._layers.coded[name].decode(self._numerics)
 
 
 class _Calibration:

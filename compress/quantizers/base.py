@@ -81,6 +81,8 @@ class Quantizer(nn.Module, ABC):
     bit_widths: ClassVar[tuple[int, ...]]
     idempotent: ClassVar[bool]
     """Whether ``forward(forward(w)) == forward(w)`` with the same parameters."""
+    separable: ClassVar[bool] = False
+    """Whether, once fitted, every value is rounded by itself, and ``(channels, 1)`` is a weight like any other."""
     layer_ops: ClassVar[frozenset[str]] = frozenset({"conv", "conv_transpose", "linear"})
     """Operators whose weights it may quantize."""
 

@@ -97,6 +97,7 @@ class UniformQuantizer(Quantizer):
     arithmetic: ClassVar[Arithmetic] = Arithmetic.INTEGER
     bit_widths: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
     idempotent: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
     scale: Tensor
 
     def __init__(self, bits: int, numerics: Numerics | None = None) -> None:
@@ -120,6 +121,8 @@ class UniformQuantizer(Quantizer):
     def forward(self, weight: Tensor) -> Tensor:
         """Return ``weight`` on its grid, in weight units."""
         rounded = (self._integers(weight) * self._broadcast(self.scale, weight.ndim)).to(weight.dtype)
+        if not weight.requires_grad:
+            return rounded
         return rounded + (weight - weight.detach())  # the bracket is zero and carries the gradient
 
     def encode(self, weight: Tensor) -> Codes:
