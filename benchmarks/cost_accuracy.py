@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cost_sections
+import cost_speed
 
 SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "references": cost_sections.references,
@@ -22,7 +23,7 @@ SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "microcontrollers": cost_sections.microcontrollers,
     "memory": cost_sections.microcontroller_memory,
     "energy": cost_sections.microcontroller_energy,
-    "speed": cost_sections.speed,
+    "speed": cost_speed.speed,
 }
 
 

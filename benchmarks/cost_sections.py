@@ -1,6 +1,5 @@
 """The sections of ``cost_accuracy``: each compares one part of the cost models with published figures."""
 
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from cost_data import Group, Networks, measured_groups, rows
 from generic_profiles import generic_cpu, generic_microcontroller, profiles_from_data_sheets
 
 from hwmodels.bitfusion import bitfusion_cycles
-from hwmodels.builder import with_bits
+from hwmodels.builder import WorkloadBuilder, with_bits
 from hwmodels.calibrate import (
     Design,
     Measurement,
@@ -21,17 +20,19 @@ from hwmodels.calibrate import (
     learn_prior,
     leave_one_out,
 )
+from hwmodels.cost_model import Demand
 from hwmodels.energy import int_add_pj, int_mul_pj, sram_read_pj_per_bit
-from hwmodels.estimate import estimate, pricer
+from hwmodels.estimate import estimate
 from hwmodels.memory import KIB, peak_memory_bytes
-from hwmodels.profile import FusionRule, Memory, builtin_profiles
+from hwmodels.profile import FusionRule, Memory
 from hwmodels.quantity import Quantity
 from hwmodels.reference import fd_mobilenet, mobilenet_v1, mobilenet_v2, reference_network
 from hwmodels.systolic import mapping_efficiency, systolic_cycles
 from hwmodels.table_fit import fit_table
 from hwmodels.tables import cell_edges, from_cell
+from hwmodels.traffic import dram_bits, layer_traffic
 from hwmodels.validation import ErrorSummary, summarise
-from hwmodels.workload import Arithmetic, Workload
+from hwmodels.workload import Arithmetic, KernelKind, Workload
 
 Result = dict[str, Any]
 DATAFLOWS = {"os": "output_stationary", "ws": "weight_stationary", "is": "input_stationary"}
@@ -108,12 +109,38 @@ def references(folder: Path) -> Result:
     published = {"mobilenet_v1": 569, "mobilenet_v2": 300, "resnet18": 1814, "resnet50": 4089, "vgg16": 15470}
     worst = max(100 * abs(reference_network(name).macs / 1e6 / macs - 1) for name, macs in published.items())
     targets.append(target("MACs of published networks, worst percent", worst, 1.0, at_most=True))
+    for name, (words, published) in eyeriss_traffic().items():
+        lines.append(f"Eyeriss, {name}: {words:.4f} DRAM words per MAC, measured {published}")
+        factor = max(words / published, published / words)
+        targets.append(target(f"DRAM traffic of Eyeriss on {name}, factor", factor, 1.5, at_most=True))
     networks = Networks(folder)
     for simulated, found in simulated_cells(folder).items():
         lines.append(f"simulated {simulated}: worst error {found:.3f} % on cells that the fit did not see")
         targets.append(target(f"simulated {simulated}, worst percent", found, 0.1, at_most=True))
     lines.append(f"layer tables read: {len(list(networks.table_names()))} networks")
     return {"lines": lines, "targets": targets}
+
+
+def eyeriss_traffic() -> dict[str, tuple[float, float]]:
+    """Return DRAM words per MAC of the convolutions, by our tiling and as measured (Chen et al., JSSC 2017)."""
+    alexnet = WorkloadBuilder((3, 227, 227), weight_bits=16, activation_bits=16)
+    x = alexnet.pool(alexnet.conv(alexnet.input, 96, 11, 4, out_size=(55, 55)), 3, 2, out_size=(27, 27))
+    x = alexnet.pool(alexnet.conv(x, 256, 5, groups=2), 3, 2, out_size=(13, 13))
+    alexnet.conv(alexnet.conv(alexnet.conv(x, 384, 3), 384, 3, groups=2), 256, 3, groups=2)
+    cases = {"AlexNet": (alexnet.build(), 4, 0.0029), "VGG-16": (reference_network("vgg16"), 3, 0.0035)}
+    found = {}
+    for name, (workload, batch, published) in cases.items():
+        bits = macs = 0.0
+        for kernel in workload.kernels:
+            if kernel.macs and kernel.kind is not KernelKind.LINEAR:
+                reads, writes = (
+                    sum(workload.tensors[t].elements for t in names) for names in (kernel.inputs, kernel.outputs)
+                )
+                demand = Demand(kernel.weights * 2, reads * 2, writes * 2, reads, writes, 16, 0)
+                bits += dram_bits(layer_traffic(kernel, demand, batch=batch), 108 * KIB * 8)
+                macs += kernel.macs * batch
+        found[name] = (bits / 16 / macs, published)
+    return found
 
 
 def simulated_cells(folder: Path) -> dict[str, float]:
@@ -376,24 +403,3 @@ def _weights_kib(workload: Workload) -> float:
 def _peak_kib(workload: Workload, memory: Memory) -> float:
     sizes = {name: info.elements for name, info in workload.tensors.items()}
     return peak_memory_bytes(workload, memory, tensor_bytes=sizes) / KIB
-
-
-def speed(folder: Path) -> Result:
-    """Time of one estimate, in process time so that other load does not count."""
-    lines, targets = [], []
-    workload = with_bits(mobilenet_v2(), weight_bits=8, activation_bits=8)
-    for name, profile in sorted(builtin_profiles().items()):
-        pricer(profile)
-        times = []
-        for _ in range(40):
-            started = time.process_time()
-            try:
-                estimate(workload, profile)
-            except ValueError:
-                break
-            times.append((time.process_time() - started) * 1e3)
-        if times:
-            lines.append(f"{name:32} {len(workload.kernels)} kernels, {median(times):.2f} ms")
-            if name == "raspberry-pi-4":
-                targets.append(target("MobileNetV2 estimate, ms", median(times), 2.0, at_most=True))
-    return {"lines": lines, "targets": targets}

@@ -24,6 +24,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 LATENCY, ENERGY, BYTES = range(3)
+BLOCK = 4096  # candidates summed at a time, so that partial sums stay in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class CostTable:
         self._spec = spec
         self._columns = {axis.name: index for index, axis in enumerate(spec.axes)}
         self._choices = [np.array(axis.choices, dtype=np.int64) for axis in spec.axes]
-        self._rows = [self._row(kernel) for kernel in self._workload.kernels]
+        self._rows = _folded([self._row(kernel) for kernel in self._workload.kernels], self._choices)
 
     @property
     def entries(self) -> int:
@@ -94,14 +95,23 @@ class CostTable:
         """
         # (axes, n): one contiguous run per axis
         columns = np.ascontiguousarray(candidates.T, dtype=np.intp)
-        totals = np.zeros((columns.shape[1], 3))
-        for row in self._rows:
-            index = _combined(columns, row)
-            totals += row.prices[index] if len(row.prices) > 1 else row.prices[0]
+        totals = np.empty((columns.shape[1], 3))
+        for start in range(0, len(totals), BLOCK):
+            block = slice(start, start + BLOCK)
+            totals[block] = self._sums(columns[:, block])
         border = np.full(len(totals), self._border_bytes) if not self._border_axes else self._border(columns)
         overhead_us = self._pricer.model.overhead_us(totals[:, BYTES], border)
         energy = totals[:, ENERGY] + self._pricer.overhead_mj(overhead_us)
         return Prices((totals[:, LATENCY] + overhead_us) / 1e3, energy, totals[:, BYTES].astype(np.int64))
+
+    def _sums(self, columns: NDArray[np.intp]) -> FloatArray:
+        sums = np.zeros((columns.shape[1], 3))
+        chosen = np.empty_like(sums)
+        for row in self._rows:
+            # Indices are in range by construction; "clip" spares numpy a buffered check.
+            np.take(row.prices, _combined(columns, row), axis=0, out=chosen, mode="clip")
+            sums += chosen
+        return sums
 
     def peak_memory_bytes(self, candidates: NDArray[np.integer]) -> IntArray:
         """Return the exact peak memory of candidates; (n, axes) positions in, (n,) bytes out.
@@ -236,6 +246,25 @@ def resized(kernel: Kernel, *, in_channels: int, out_channels: int, weight_bits:
         changes["macs"] = kernel.macs * after // before
         changes["weights"] = kernel.weights * after // before
     return replace(kernel, **changes)  # type: ignore[arg-type]
+
+
+def _folded(rows: Sequence[_Row], choices: Sequence[IntArray]) -> list[_Row]:
+    """Return rows with the same sums, those that depend on a subset of another's axes added into it."""
+    kept: list[_Row] = []
+    for row in sorted(rows, key=lambda row: -len(row.columns)):
+        host = next((index for index, other in enumerate(kept) if set(row.columns) <= set(other.columns)), None)
+        if host is None:
+            kept.append(row)
+            continue
+        other = kept[host]
+        small = row.prices.reshape([len(choices[column]) for column in row.columns] + [3])
+        order = sorted(range(len(row.columns)), key=lambda place: other.columns.index(row.columns[place]))
+        small = small.transpose([*order, len(order)])
+        wide = [len(choices[column]) if column in row.columns else 1 for column in other.columns]
+        shape = [len(choices[column]) for column in other.columns]
+        total = other.prices.reshape([*shape, 3]) + small.reshape([*wide, 3])
+        kept[host] = other._replace(prices=np.ascontiguousarray(total.reshape(-1, 3)))
+    return kept
 
 
 def _combined(columns: NDArray[np.intp], row: _Row) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 """Traffic to external memory when a kernel's data do not fit on chip, by the best of a few tilings."""
 
+from functools import lru_cache
 from math import ceil, inf, isqrt
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ class LayerTraffic(NamedTuple):
     pixels: int  # output pixels of the batch
     window_rows: int
     input_row_bits: int  # one row of input pixels, all channels
+    row_pixels: int  # output pixels of one row
     groups: int = 1
 
 
@@ -34,17 +36,20 @@ def layer_traffic(kernel: Kernel, demand: Demand, *, batch: int = 1) -> LayerTra
         pixels=max(demand.output_elements // max(kernel.out_channels, 1), 1) * batch,
         window_rows=kernel.kernel[0],
         input_row_bits=ceil(demand.input_bytes * 8 / in_pixels) * width,
+        row_pixels=max(isqrt(max(demand.output_elements // max(kernel.out_channels, 1), 1)), 1),
         groups=kernel.groups,
     )
 
 
+@lru_cache(maxsize=1 << 16)  # a search asks for the same layers again and again
 def dram_bits(layer: LayerTraffic, sram_bits: float) -> float:
     """Return the least bits that cross the chip's border for one layer under three loop orders.
 
     ``weights resident``: a block of output channels stays while all pixels pass, inputs are read once per block.
     ``inputs resident``: a block of pixels stays while all weights pass. ``outputs resident``: a block of partial sums
     stays while weights and inputs pass in slices. An operand that fits whole is read once. Groups are independent
-    layers of a ``1/groups`` share. A window of input rows that does not fit is read again for each row of it.
+    layers of a ``1/groups`` share. A window of input rows that does not fit is read again for each row of it, and
+    blocks of pixels read the rows that they share twice.
 
     Left out: overlap of several layers on chip (too much traffic for chains), compression (too much for sparse
     activations), bank conflicts and alignment (too little).
@@ -75,7 +80,9 @@ def dram_bits(layer: LayerTraffic, sram_bits: float) -> float:
         block_pixels = min(sram_bits // (PARTIAL_SUM_BITS * in_block), pixels)
         if block_pixels < 1:
             break
-        best = min(best, weights * ceil(pixels / block_pixels) + inputs * halo * ceil(channels / in_block))
+        again = layer.window_rows - 1 if block_pixels < pixels else 0  # rows shared with the next block of pixels
+        edge = 1.0 + again / max(block_pixels / layer.row_pixels, 1.0)
+        best = min(best, weights * ceil(pixels / block_pixels) + inputs * edge * ceil(channels / in_block))
         if in_block >= channels:
             break
         in_block = min(in_block * 2, 1 << 20)

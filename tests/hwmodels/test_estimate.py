@@ -135,7 +135,7 @@ def test_activations_beyond_ram_are_not_deployable() -> None:
 
 
 @pytest.mark.parametrize("name", ANALYTIC)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     st.lists(st.integers(1, 96), min_size=2, max_size=4),
     st.integers(1, 40),
@@ -152,7 +152,7 @@ def test_more_channels_are_never_cheaper(name: str, channels: list[int], more: i
 
 
 @pytest.mark.parametrize("name", ANALYTIC)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(st.integers(1, 64), min_size=2, max_size=4), st.integers(1, 48), st.integers(1, 16))
 def test_more_pixels_are_never_cheaper(name: str, channels: list[int], size: int, more: int) -> None:
     small, large = (estimate(conv_chain(tuple(channels), size=side), PROFILES[name]) for side in (size, size + more))
@@ -161,7 +161,7 @@ def test_more_pixels_are_never_cheaper(name: str, channels: list[int], size: int
 
 
 @pytest.mark.parametrize("name", ANALYTIC)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     st.lists(st.integers(1, 64), min_size=2, max_size=4),
     st.tuples(st.integers(1, 8), st.integers(1, 8)),

@@ -140,6 +140,7 @@ def traffic(**changes: int) -> LayerTraffic:
         "pixels": 1024,
         "window_rows": 1,
         "input_row_bits": 8 * 64 * 32,
+        "row_pixels": 32,
     }
     return LayerTraffic(**{**base, **changes})
 
