@@ -1,0 +1,1 @@
+"""The network as data: importing, building, shaping and describing it."""
