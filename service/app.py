@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from service.api import datasets, devices, errors, estimates, events, health, jobs, models, trials
 from service.api.body_limit import BodyLimit
+from service.api.same_origin import SameOrigin
 from service.pages.routes import router as pages
 from service.services import Services
 from service.settings import Settings
@@ -30,6 +31,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.stopping = False
     errors.install(app)
     app.add_middleware(BodyLimit, upload_bytes=settings.max_upload_bytes, other_bytes=settings.max_body_bytes)
+    names = [name.strip() for name in settings.allowed_hosts.split(",") if name.strip()]
+    app.add_middleware(SameOrigin, allowed_hosts=names)
     for module in ROUTERS:
         app.include_router(module.router)
     app.include_router(pages)

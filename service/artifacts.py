@@ -6,6 +6,8 @@ a digest can be trusted. Storing the same content twice stores it once.
 
 import hashlib
 import re
+import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from service.errors import NotFoundError
 from service.store.identifiers import new_id
 
 CHUNK_BYTES = 2**20
+LEFTOVER_S = 6 * 3600.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -26,6 +29,16 @@ class Artifact:
 
     digest: str
     bytes: int
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what has lain in a folder for temporary files longer than anybody needs it."""
+    for path in folder.iterdir():
+        if time.time() - path.lstat().st_mtime > LEFTOVER_S:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 class ArtifactStore:
@@ -89,10 +102,9 @@ class ArtifactStore:
             self._files.makedirs(f"{self._root}/tmp", exist_ok=True)
 
     def clear_temporary(self) -> None:
-        """Remove what processes that are gone were writing. Only for a store that no other service uses."""
+        """Remove what processes that are gone were writing; nobody writes one file for hours."""
         if isinstance(self._files, LocalFileSystem):
-            for path in self._files.ls(f"{self._root}/tmp", detail=False):
-                self._files.rm_file(path)
+            remove_leftovers(Path(f"{self._root}/tmp"))
 
     def _commit(self, temporary: str, digest: str) -> None:
         path = self._path(digest)

@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_app
+from service.artifacts import remove_leftovers
 from service.errors import AppError
 from service.processes import Supervised
 from service.settings import Settings
@@ -72,6 +73,7 @@ def serve(settings: Settings, *, dispatch: bool = True, on_ready: Callable[[str]
     database.close()
     app = create_app(settings)
     app.state.services.artifacts.clear_temporary()
+    remove_leftovers(settings.temporary)
     environment = {**os.environ, **settings.to_environment()}
     dispatcher = Supervised([sys.executable, "-m", "service.dispatcher"], environment)
     server = _Server(

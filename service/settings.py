@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     ray_address: str = Field(default="", validation_alias="RAY_ADDRESS")
     """Ray cluster to join; a local one is started if empty."""
     host: str = Field(default="127.0.0.1", validation_alias="TIGHTFIT_HOST")
+    allowed_hosts: str = Field(default="", validation_alias="TIGHTFIT_ALLOWED_HOSTS")
+    """Names besides loopback, separated by commas, under which browsers may reach the service."""
     port: int = Field(default=8321, ge=0, le=65535, validation_alias="TIGHTFIT_PORT")
 
     max_upload_bytes: PositiveInt = Field(default=1 * GIB, validation_alias="TIGHTFIT_MAX_UPLOAD_BYTES")
@@ -62,5 +64,5 @@ class Settings(BaseSettings):
 
     @property
     def temporary(self) -> Path:
-        """Folder for uploads and replies in flight; emptied when the service starts."""
+        """Folder for uploads and replies in flight; what was left behind is removed when the service starts."""
         return self.home / "tmp"
