@@ -47,6 +47,8 @@ def check_graph(data: object, tensors: Mapping[str, Shape]) -> Graph:
     _check_values(graph, tensors)
     for node in graph.nodes:
         _check_node(node, tensors)
+    unused = sorted(set(tensors).difference(*((*node.inputs, *node.parameters.values()) for node in graph.nodes)))
+    _require(not unused, "tensors", "must be named by a node", unused[:1])
     _check_shapes(graph, tensors)
     return graph
 
@@ -128,10 +130,9 @@ def _check_tensors(tensors: Mapping[str, Shape]) -> None:
 
 
 def _check_values(graph: Graph, tensors: Mapping[str, Shape]) -> None:
-    """Every value is written once and before it is read; no value has a tensor's name; nothing lies about unused."""
+    """Every value is written once and before it is read; no value has a tensor's name."""
     written = set(graph.inputs)
     _require(len(written) == len(graph.inputs), "inputs", "must differ from each other")
-    named: set[str] = set()
     nodes: set[str] = set()
     for node in graph.nodes:
         field = f"node {_shown(node.name)!r}"
@@ -139,7 +140,6 @@ def _check_values(graph: Graph, tensors: Mapping[str, Shape]) -> None:
         nodes.add(node.name)
         for name in node.inputs:
             _require(name in written or name in tensors, field, "must read values that exist by then", name)
-        named.update(name for name in (*node.inputs, *node.parameters.values()) if name in tensors)
         for name in node.outputs:
             _require(
                 name not in written and name not in tensors, field, "must write values that do not exist yet", name
@@ -148,8 +148,6 @@ def _check_values(graph: Graph, tensors: Mapping[str, Shape]) -> None:
     for name in graph.outputs:
         _require(name in written, "outputs", "must be values of the graph", name)
     _require(not written & set(tensors), "inputs", "must not have the name of a tensor")
-    unused = sorted(set(tensors) - named)
-    _require(not unused, "tensors", "must be named by a node", unused[:1])
 
 
 def _check_node(node: Node, tensors: Mapping[str, Shape]) -> None:
