@@ -74,6 +74,11 @@ def quantity(name: str, value: float | None) -> str:
     return amount(value)
 
 
+def limit_words(name: str, value: float) -> str:
+    """Return a limit as people say it: ``latency ≤ 4.00 ms``."""
+    return f"{TITLES[name].partition(' (')[0]} ≤ {quantity(name, value)}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a span of time, two units at most: 45 s, 3 min 05 s, 2 h 10 min."""
     if seconds is None:

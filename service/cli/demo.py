@@ -15,6 +15,7 @@ import typer
 from rich.rule import Rule
 
 import service
+from compress.plan import LayerBits, Plan
 from service import display
 from service.api.schemas import JobRead, ModelRead
 from service.cli import tables
@@ -38,20 +39,18 @@ from service.client import Client, ClientError, ProblemError
 NETWORK = "examples/digits/digits_resnet.onnx"
 JOB: dict[str, Any] = {
     "name": "digits on a Pi and a microcontroller",
-    "devices": [
-        {"name": "raspberry-pi-4", "limits": {"latency_ms": 0.36}},
-        {"name": "stm32h743", "limits": {"latency_ms": 3.0}},
-    ],
     "limits": {"model_bytes": 60_000, "accuracy_drop": 0.0025},
     "objectives": ["accuracy", "latency_ms", "model_bytes"],
     "split": {"calibration": 0.15, "search": 0.6},  # few images: most of them where trials are compared
-    "budget": {"trials": 240, "minutes": 3.0},
+    "budget": {"trials": 300, "minutes": 3.0},
     "seed": 0,
 }
-"""Latencies that the network at uniform 8 bits does not reach on either device: bits alone are not enough."""
-
+LATENCY_SHARES = {"raspberry-pi-4": 0.95, "stm32h743": 0.85}
+"""Latency limits, as shares of what the network takes there at uniform 8 bits: bits alone are not enough."""
 SHOWN_DROP = 0.1
 """Trials of the front that lose more accuracy than this are only counted."""
+WIDER_DROP = 0.01
+"""Where no trial keeps the job's own limit on the drop of accuracy, best is looked for within this."""
 
 
 def demo(
@@ -132,21 +131,23 @@ def _run(client: Client, given: Materials, folder: Path, *, trials: int) -> str:
         f"{data.images} images of {'×'.join(map(str, data.shape))} that it was not trained on, {data.classes} classes"
     )
 
-    _step("2", "Ask what it costs as it is, and what the search can reach")
-    devices = [device["name"] for device in JOB["devices"]]
-    estimates = client.estimate(model.id, devices, fit_check=True)
-    out.print(tables.estimates_table(estimates))
-    if estimates.ranges:
-        out.print("", tables.ranges_table(estimates.ranges))
+    _step("2", "Ask what it costs as it is and at uniform 8 bits, and what the search can reach")
+    limits = _price(client, model)
 
     _step("3", "Search operators, bit-widths and channels together, within limits")
     queued = client.submit(
-        {**JOB, "model_id": model.id, "dataset_id": data.id, "budget": {**JOB["budget"], "trials": trials}}
+        {
+            **JOB,
+            "devices": [{"name": name, "limits": {"latency_ms": value}} for name, value in limits.items()],
+            "model_id": model.id,
+            "dataset_id": data.id,
+            "budget": {**JOB["budget"], "trials": trials},
+        }
     )
     page = f"{client.url}/jobs/{queued.id}"
     for device in queued.devices:
-        limits = [f"{name} ≤ {value:g}" for name, value in device.limits.items() if value is not None]
-        out.print(f"{device.name}: {', '.join(limits)}")
+        found = [f"{display.limit_words(name, value)}" for name, value in device.limits.items() if value is not None]
+        out.print(f"{device.name}: {', '.join(found)}", highlight=False, soft_wrap=True)
     out.print(f"watch it grow: [link={page}]{page}[/link]\n", soft_wrap=True)
     job = follow(client, queued.id)
     if job.status != "done":
@@ -155,10 +156,22 @@ def _run(client: Client, given: Materials, folder: Path, *, trials: int) -> str:
 
     _step("5", "Pull the best checkpoint of each device, reload it from its file and measure it here")
     original = measure_onnx("float network (ONNX Runtime)", given.network, given.images, given.labels)
-    pulled = [_pull_best(client, job.id, device, folder, given, original) for device in devices]
+    pulled = [_pull_best(client, job.id, device, folder, given, original) for device in limits]
     if not any(pulled):
         raise ClientError("no device got a checkpoint")
     return page
+
+
+def _price(client: Client, model: ModelRead) -> dict[str, float]:
+    """Print prices per device; return a latency limit for each that uniform 8 bits does not keep."""
+    devices = list(LATENCY_SHARES)
+    as_it_is = client.estimate(model.id, devices, fit_check=True)
+    uniform = Plan(layers={layer.name: LayerBits(weight_bits=8, activation_bits=8) for layer in model.layers})
+    at_8_bits = client.estimate(model.id, devices, plan=uniform.to_json())
+    out.print(tables.estimates_table(as_it_is, title="As it is, 32 bit float"))
+    out.print("", tables.estimates_table(at_8_bits, title="At uniform 8 bits", errors=False))
+    out.print("", tables.ranges_table(as_it_is.ranges or {}))
+    return {row.device: float(f"{row.latency_ms * LATENCY_SHARES[row.device]:.2g}") for row in at_8_bits.estimates}
 
 
 def _print_fronts(client: Client, job: JobRead, model: ModelRead) -> None:
@@ -182,10 +195,14 @@ def _pull_best(
     client: Client, job_id: str, device: str, folder: Path, given: Materials, original: MeasuredFile
 ) -> bool:
     """Pull a device's best checkpoint and print what it is worth; say why if there is none."""
-    try:
-        best = client.best(job_id, device=device)
-    except ProblemError as error:
-        out.print(f"[bold]{device}[/]: {error.detail}\n", soft_wrap=True)
+    best = None
+    for drop in (None, WIDER_DROP):
+        try:
+            best = client.best(job_id, device=device, accuracy_drop=drop)
+            break
+        except ProblemError as error:
+            out.print(f"[bold]{device}[/]: {error.detail}", soft_wrap=True)
+    if best is None:
         return False
     folder = folder / f"best-{device}"
     pull_checkpoint(client, best, folder)

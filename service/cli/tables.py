@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -100,21 +101,13 @@ def front_table(
     return result
 
 
-def estimates_table(estimates: EstimatesRead) -> Table:
-    """Return prices, one device a row."""
-    result = table(
-        "",
-        "Device",
-        ">Latency (ms)",
-        ">Energy (mJ)",
-        ">Model (bytes)",
-        ">Peak memory (bytes)",
-        ">MACs",
-        "Fits",
-        "Error of the latency",
-    )
+def estimates_table(estimates: EstimatesRead, *, title: str = "", errors: bool = True) -> RenderableType:
+    """Return prices, one device a row, and below how far to trust each latency."""
+    limited = any(row.fits is not None for row in estimates.estimates)
+    headers = ["Device", ">Latency (ms)", ">Energy (mJ)", ">Model (bytes)", ">Peak memory (bytes)", ">MACs"]
+    result = table(title, *headers, *(["Limits"] if limited else []), "Runs there")
     for row in estimates.estimates:
-        fits = "–" if row.fits is None else "yes" if row.fits else "no"
+        limits = ["kept" if row.fits else ", ".join(row.violations) + " broken"] if limited else []
         result.add_row(
             row.device,
             display.amount(row.latency_ms),
@@ -122,10 +115,16 @@ def estimates_table(estimates: EstimatesRead) -> Table:
             f"{row.model_bytes:,}",
             f"{row.peak_memory_bytes:,}",
             f"{row.macs:,}",
-            fits if row.deployable else f"not deployable: {row.reason}",
-            _expected_error(row),
+            *limits,
+            "yes" if row.deployable else f"no: {row.reason}",
         )
-    return result
+    if not errors:
+        return result
+    notes = [
+        Text(f"error of the latency on {row.device}: {_expected_error(row)}", style="dim")
+        for row in estimates.estimates
+    ]
+    return Group(result, *notes)
 
 
 def kernels_table(estimate: EstimateRead) -> Table:

@@ -49,6 +49,7 @@ def environment() -> Environment:
         amount=display.amount,
         count=display.count,
         duration=display.duration,
+        limit_words=display.limit_words,
         moment=display.moment,
         points=display.points,
         quantity=lambda value, name: display.quantity(name, value),

@@ -64,7 +64,8 @@ def drawn(page: Page) -> list[dict[str, object]]:
     """Return the chart's traces as Plotly holds them: name and the points' identifiers."""
     expect(page.locator("#chart .scatterlayer .trace").first).to_be_attached(timeout=20_000)
     text = page.evaluate(
-        "JSON.stringify(document.getElementById('chart').data.map((t) => ({name: t.name, ids: t.customdata ?? []})))"
+        "JSON.stringify(document.getElementById('chart').data"
+        ".map((trace) => ({name: trace.name ?? '', ids: trace.customdata ?? []})))"
     )
     traces: list[dict[str, object]] = json.loads(text)
     return traces
@@ -159,8 +160,8 @@ def test_device_and_axes_change_the_chart_without_a_reload(finished: RunningJob,
     page.goto(finished.url)
     drawn(page)
 
-    page.get_by_label("Device", exact=True).select_option("stm32h743")
-    page.get_by_label("Across").select_option("packed_bytes")
+    page.get_by_role("combobox", name="Device").select_option("stm32h743")
+    page.get_by_role("combobox", name="Across").select_option("packed_bytes")
 
     expect(page.locator("#chart .xtitle")).to_have_text("packed file (bytes)")
     expect(page.locator("#front .note")).to_contain_text("the front of stm32h743 along packed file (bytes)")

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.client import Client, ClientError, ProblemError
 
-JOB = {
+JOB: dict[str, Any] = {
     "id": "j",
     "name": "job",
     "status": "done",
