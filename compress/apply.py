@@ -10,13 +10,15 @@ from compress.network.graph import Network
 from compress.plan import Plan
 from compress.pruners import PRUNERS, Scores
 from compress.quantize import CodeCache, Compressed, quantize
+from compress.reconstruction import LayerSamples, layer_samples, reconstructed
 from compress.repair import ChannelStatistics, channel_statistics, targets
 from compress.structure import Structure, restructured
 from hwmodels.errors import UnknownNameError
 
 __all__ = ["Compressed", "Prepared", "apply", "prepare"]
 
-REPAIRS = ("none", "channel_statistics")
+REPAIRS = ("none", "channel_statistics", "least_squares")
+"""``least_squares`` re-fits layers (``compress.reconstruction``) and then repairs channel statistics, too."""
 
 CALIBRATION_VALUES = 1 << 26
 """Most values that one activation may have over all calibration images (256 MiB of float32)."""
@@ -35,6 +37,7 @@ class Prepared:
     structure: Structure
     statistics: Mapping[str, ChannelStatistics]
     _scores: dict[str, Scores] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _samples: dict[str, LayerSamples] = field(default_factory=dict, init=False, repr=False, compare=False)
     codes: CodeCache = field(default_factory=CodeCache, init=False, repr=False, compare=False)
 
     def scores(self, pruner: str) -> Scores:
@@ -42,6 +45,12 @@ class Prepared:
         if pruner not in self._scores:
             self._scores[pruner] = PRUNERS.get(pruner).scores(self.network, self.structure.groups, self.images)
         return self._scores[pruner]
+
+    def samples(self) -> Mapping[str, LayerSamples]:
+        """Return samples of what the float network's layers write."""
+        if not self._samples:
+            self._samples.update(layer_samples(self.structure.prepared(self.network).folded, self.images))
+        return self._samples
 
 
 def prepare(network: Network, calibration: Tensor, *, structure: Structure) -> Prepared:
@@ -69,9 +78,8 @@ def apply(prepared: Prepared, plan: Plan) -> Compressed:
         raise UnknownNameError("repair", f"must be one of {', '.join(REPAIRS)}", plan.repair)
     scores = prepared.scores(plan.pruner) if plan.keep_ratios else None
     result = restructured(prepared.network, plan, structure=prepared.structure, scores=scores)
-    wanted = (
-        targets(prepared.statistics, prepared.network, prepared.structure, result)
-        if plan.repair == "channel_statistics"
-        else {}
-    )
-    return quantize(result.network, plan, prepared.images, wanted, codes=prepared.codes)
+    wanted = targets(prepared.statistics, prepared.network, prepared.structure, result) if plan.repair != "none" else {}
+    network = result.network
+    if plan.repair == "least_squares" and (plan.keep_ratios or plan.operators):
+        network = reconstructed(prepared.samples(), prepared.network, prepared.structure, result, prepared.images)
+    return quantize(network, plan, prepared.images, wanted, codes=prepared.codes)

@@ -26,6 +26,10 @@ RIDGE = 1e-3
 """Pull towards the present weights, relative to the mean square of the inputs."""
 
 
+EXACT = 1e-5
+"""Relative error, from rounding alone, up to which a layer needs no fitting."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSamples:
     """What a layer of the float network writes: ``values`` ``(samples, channels)`` at ``positions`` of each image.
@@ -150,16 +154,22 @@ def _pair(node: Node, key: str) -> tuple[int, int]:
 
 
 def _fitted(patches: Tensor, wanted: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the weight and bias nearest to ``wanted``, pulled towards the present ones."""
+    """Return the weight and bias nearest to ``wanted``, pulled towards the present ones.
+
+    A layer that computes what it should keeps the very tensors that it has.
+    """
     inputs = patches.to(torch.float64)
     start = weight.flatten(1).T.to(torch.float64)  # (inputs, out)
     if bias is not None:
         inputs = torch.cat([inputs, torch.ones(len(inputs), 1, dtype=torch.float64)], dim=1)
         start = torch.cat([start, bias[None].to(torch.float64)])
+    missing = wanted.to(torch.float64) - inputs @ start
+    if missing.norm() <= EXACT * wanted.norm():
+        return weight, bias
     squares = inputs.T @ inputs
     ridge = RIDGE * squares.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
     squares.diagonal().add_(ridge)
-    found = start + torch.linalg.solve(squares, inputs.T @ (wanted.to(torch.float64) - inputs @ start))
+    found = start + torch.linalg.solve(squares, inputs.T @ missing)
     if bias is None:
         return found.T.reshape(weight.shape).to(weight.dtype), None
     return found[:-1].T.reshape(weight.shape).to(weight.dtype), found[-1].to(bias.dtype)
