@@ -152,7 +152,7 @@ def _validated(profile: Profile, fit: Fit, errors: ErrorSummary, *, method: str)
         "within_10_percent": round(errors.within_10_percent, 1),
         "networks": errors.count,
         "spearman": None if errors.spearman is None else round(errors.spearman, 3),
-        "applies_to": "int8 networks" if fit.dtype == "int8" else "float networks",
+        "applies_to": "integer" if fit.dtype == "int8" else "float",
         "method": method,
         "source": f"published latencies of {fit.device}, {fit.runtime}",
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from hwmodels.cost_model import COST_MODELS, Bytes, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
@@ -15,6 +15,7 @@ from hwmodels.quantity import value_of
 from hwmodels.workload import Arithmetic, Kernel, TensorInfo, Workload
 
 SCHEMA_VERSION = 1
+KINDS: tuple[Literal["float", "integer", "any"], ...] = ("float", "integer", "any")
 BIAS_BYTES = 4  # int32, or float32
 SCALE_BYTES = 4  # float32, one per output channel of an integer kernel
 
@@ -86,8 +87,11 @@ class Pricer:
         self.float_bits = formats.float_bits or 0
         self._stored_weight = {bits: _stored(bits, formats.weight_bits, formats.float_bits) for bits in range(1, 65)}
         self._stored_value = {bits: _stored(bits, formats.activation_bits, formats.float_bits) for bits in range(1, 65)}
-        self._errors: dict[str, str] = {figure: profile.expected_error(figure) for figure in FIGURES}
-        self._errors["model_bytes"] = "exact for weights, biases and scales"
+        self._errors = {
+            kind: {figure: profile.expected_error(figure, kind) for figure in FIGURES}
+            | {"model_bytes": "exact for weights, biases and scales"}
+            for kind in KINDS
+        }
 
     def stored_value_bits(self, bits: int) -> int:
         """Return the width in which this device stores an activation of ``bits``."""
@@ -138,6 +142,7 @@ class Pricer:
         overhead_mj = self.overhead_mj(overhead_us)
         peak = peak_memory_bytes(workload, self.profile.memory, tensor_bytes=sizes)
         reason = self.refusal(workload, model_bytes=model_bytes, peak_memory_bytes=peak)
+        errors = self._errors[_kind(workload)]
         return CostReport(
             device=self.profile.name,
             latency_ms=sum([row.latency_ms for row in rows]) + overhead_us / 1e3,
@@ -147,8 +152,8 @@ class Pricer:
             overhead_ms=overhead_us / 1e3,
             macs=sum([kernel.macs for kernel in kernels]),
             kernels=tuple(rows),
-            expected_error=self._errors["latency_ms"],
-            expected_errors=self._errors,
+            expected_error=errors["latency_ms"],
+            expected_errors=errors,
             deployable=reason is None,
             reason=reason,
         )
@@ -219,6 +224,14 @@ class Pricer:
             demand.weight_bits,
             kernel.activation_bits,
         )
+
+
+def _kind(workload: Workload) -> Literal["float", "integer", "any"]:
+    """Return what a validation must have been of to speak for a workload; a mixed one is spoken for by each."""
+    floats = {kernel.arithmetic is Arithmetic.FLOAT for kernel in workload.kernels if kernel.macs}
+    if len(floats) != 1:
+        return "any"
+    return "float" if floats.pop() else "integer"
 
 
 def _stored(bits: int, widths: tuple[int, ...], float_bits: int | None) -> int:

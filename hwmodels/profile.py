@@ -102,13 +102,14 @@ class Validation(Part):
     within_10_percent: Annotated[float, Field(ge=0, le=100)]
     networks: Annotated[int, Field(ge=1)]
     spearman: Annotated[float, Field(ge=-1, le=1)] | None = None
-    applies_to: str = "float and integer networks"
+    applies_to: Literal["float", "integer", "any"] = "any"
     method: str
     source: str
 
     def text(self) -> str:
         """Return the error as a user reads it."""
-        return f"±{self.mape_percent:.0f} % ({self.method}, {self.networks} networks, {self.applies_to})"
+        kind = "" if self.applies_to == "any" else f"{self.applies_to} "
+        return f"±{self.mape_percent:.0f} % ({self.method}, {self.networks} {kind}networks)"
 
 
 class FusionRule(Part):
@@ -147,9 +148,13 @@ class Profile(Part):
             raise ValueError(f"model must be the parameters of family {self.family!r}")
         return self
 
-    def expected_error(self, figure: Figure) -> str:
-        """Return what validation found for a figure, or that there is none."""
-        texts = [entry.text() for entry in self.validation if entry.figure == figure]
+    def expected_error(self, figure: Figure, networks: Literal["float", "integer", "any"] = "any") -> str:
+        """Return what validation found for a figure and a kind of networks, or that there is none."""
+        texts = [
+            entry.text()
+            for entry in self.validation
+            if entry.figure == figure and (networks == "any" or entry.applies_to in (networks, "any"))
+        ]
         return "; ".join(texts) if texts else NOT_VALIDATED
 
     def to_json(self) -> dict[str, Any]:

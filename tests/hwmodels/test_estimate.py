@@ -187,3 +187,17 @@ def test_integer_arithmetic_falls_back_to_float_where_there_is_no_integer_rate()
 
     assert estimate(xnor, profile).deployable
     assert estimate(xnor, profile).latency_ms == pytest.approx(estimate(conv_chain((8, 8)), profile).latency_ms)
+
+
+def test_an_expected_error_is_that_of_the_networks_it_was_found_on() -> None:
+    profile = PROFILES["x86-avx512-vnni"]
+
+    assert "leave one network out" in estimate(float_chain(), profile).expected_error
+    assert estimate(conv_chain(), profile).expected_error == "not validated by measurement"
+
+
+@pytest.mark.parametrize(
+    "name", ["stm32h743", "nvidia-h100", "nvidia-h200", "bitfusion-45nm", "bitfusion-16nm", "eyeriss-v1", "finn-zc706"]
+)
+def test_a_device_without_measurements_of_its_own_says_so(name: str) -> None:
+    assert estimate(conv_chain(), PROFILES[name]).expected_error == "not validated by measurement"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from hwmodels.builder import WorkloadBuilder
@@ -43,7 +45,7 @@ def test_an_unknown_network_is_answered_with_the_known_ones() -> None:
 
 
 def test_a_layer_table_becomes_kernels_and_tensors() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "op": "Convolution",
             "in_tensors": ["a"],
@@ -78,10 +80,10 @@ def test_a_layer_table_becomes_kernels_and_tensors() -> None:
 
 
 def test_an_unknown_operator_of_a_table_is_named() -> None:
-    with pytest.raises(InputError, match="unknown operator.*'Magic'"):
-        from_layer_table(
-            [{"op": "Magic", "in_tensors": ["a"], "out_tensors": ["b"], "in": [1, 1, 1], "out": [1, 1, 1]}]
-        )
+    row = {"op": "Magic", "in_tensors": ["a"], "out_tensors": ["b"], "in": [1, 1, 1], "out": [1, 1, 1]}
+
+    with pytest.raises(InputError, match=r"unknown operator.*'Magic'"):
+        from_layer_table([row])
 
 
 def test_a_block_list_becomes_inverted_residuals() -> None:
