@@ -17,7 +17,7 @@ from hwmodels.errors import InputError
 def checked() -> Network:
     window: dict[str, Attribute] = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
     nodes = (
-        make_node("conv", "conv", ["x"], parameters={"weight": "w", "bias": "b"}, **window),
+        make_node("conv", "conv", ["x"], (), parameters={"weight": "w", "bias": "b"}, **window),
         make_node("act", "clip", ["conv"], min=0.0, max=6.0),
         make_node("cut", "split", ["act"], ["left", "right"], dim=1, parts=2),
         make_node("sum", "add", ["left", "right"]),

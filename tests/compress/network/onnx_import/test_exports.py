@@ -93,7 +93,8 @@ class SeparateHeads(nn.Module):
         n, length, width = x.shape
         q, k, v = self.queries(x).reshape(n, length, 3, 2, width // 2).permute(2, 0, 3, 1, 4)
         weights = (q @ k.transpose(-2, -1) * 0.25).softmax(-1)
-        return self.gelu(self.out((weights @ v).transpose(1, 2).reshape(n, length, width)))
+        mixed: Tensor = self.gelu(self.out((weights @ v).transpose(1, 2).reshape(n, length, width)))
+        return mixed
 
 
 class Decoder(nn.Module):
@@ -141,7 +142,8 @@ class Everything(nn.Module):
         self.second = nn.Sequential(PreActivation(), nn.Conv2d(12, 8, 1), Decoder(), Pooling())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x))
+        y: Tensor = self.second(self.first(x))
+        return y
 
 
 BLOCKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -173,7 +175,8 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block(x)
-        return self.fc(torch.flatten(self.pool(x) if self.pooled else x, 1))
+        logits: Tensor = self.fc(torch.flatten(self.pool(x) if self.pooled else x, 1))
+        return logits
 
 
 def classifier(name: str) -> tuple[nn.Module, tuple[int, ...]]:
