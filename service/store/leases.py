@@ -71,7 +71,11 @@ class Leases:
         return job_record(row)
 
     def release(self, job: JobRecord, status: JobStatus | None = None, reason: str | None = None) -> JobRecord:
-        """Give a held job back, in another status if one is given; without one the next dispatcher adopts it."""
+        """Give a held job back, in another status if one is given; without one the next dispatcher adopts it.
+
+        A start that ended in order does not count against the job.
+        """
         if status is not None:
             job = change_status(self._connection, job, status, reason)
-        return change(self._connection, job, {"lease_owner": None, "lease_until": None})
+        attempts = max(0, job.attempts - 1)
+        return change(self._connection, job, {"lease_owner": None, "lease_until": None, "attempts": attempts})

@@ -83,6 +83,7 @@ def test_a_released_job_can_be_claimed_at_once_and_an_ended_one_never(database: 
 
     again = claim(database, "two")
     assert again is not None
+    assert again.attempts == 1  # giving it back in order undid the first start
     with database.write() as connection:
         leases = Leases(connection, seconds=60.0)
         leases.release(leases.hold(again.id, again.epoch), JobStatus.FAILED, "for a reason")
