@@ -1,5 +1,6 @@
 """Bit Fusion: an array of units that split into sixteen 2-bit multipliers."""
 
+from functools import cache
 from typing import ClassVar
 
 from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
@@ -12,11 +13,13 @@ from hwmodels.workload import Arithmetic, Kernel
 IM2COL_CHANNELS = 4  # an input with at most so many channels is unrolled, as the simulator does for the first layer
 
 
+@cache
 def native_bits(bits: int) -> int:
     """Return the width that the unit composes: the next power of two from 2 to 16."""
     return next((width for width in (2, 4, 8, 16) if width >= bits), 16)
 
 
+@cache
 def parallel_factor(weight_bits: int, activation_bits: int) -> float:
     """Return products per unit and cycle: 16 at 2×2 bits, 1 at 8×8, 1/4 at 16×16."""
     return (8 / native_bits(weight_bits)) * (8 / native_bits(activation_bits))

@@ -87,11 +87,10 @@ class Pricer:
         self.float_bits = formats.float_bits or 0
         self._stored_weight = {bits: _stored(bits, formats.weight_bits, formats.float_bits) for bits in range(1, 65)}
         self._stored_value = {bits: _stored(bits, formats.activation_bits, formats.float_bits) for bits in range(1, 65)}
-        self._errors = {
-            kind: {figure: profile.expected_error(figure, kind) for figure in FIGURES}
-            | {"model_bytes": "exact for weights, biases and scales"}
-            for kind in KINDS
-        }
+        self._errors: dict[str, dict[str, str]] = {}
+        for kind in KINDS:
+            self._errors[kind] = {figure: profile.expected_error(figure, kind) for figure in FIGURES}
+            self._errors[kind]["model_bytes"] = "exact for weights, biases and scales"
 
     def stored_value_bits(self, bits: int) -> int:
         """Return the width in which this device stores an activation of ``bits``."""

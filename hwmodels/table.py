@@ -8,6 +8,7 @@ every combination of those; a batch of candidates is priced by indexing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 LATENCY, ENERGY, BYTES = range(3)
+JOINT_ENTRIES = 4096  # of a table of several kernels: 96 KiB
 BLOCK = 4096  # candidates summed at a time, so that partial sums stay in the cache
 
 
@@ -180,11 +182,7 @@ class CostTable:
         prices = [
             self._price(kernel, dict(zip(names, chosen, strict=True))) for chosen in product(*(a.choices for a in axes))
         ]
-        strides, step = [], 1
-        for axis in reversed(axes):
-            strides.append(step)
-            step *= len(axis.choices)
-        return _Row(tuple(self._columns[name] for name in names), tuple(reversed(strides)), np.array(prices))
+        return _as_row(tuple(self._columns[name] for name in names), np.array(prices), self._choices)
 
     def _axes_of(self, kernel: Kernel) -> list[str]:
         spec, names = self._spec, [self._spec.weight_bits.get(kernel.name)]
@@ -249,22 +247,35 @@ def resized(kernel: Kernel, *, in_channels: int, out_channels: int, weight_bits:
 
 
 def _folded(rows: Sequence[_Row], choices: Sequence[IntArray]) -> list[_Row]:
-    """Return rows with the same sums, those that depend on a subset of another's axes added into it."""
+    """Return fewer rows with the same sums: rows are added together while their joint table stays small."""
     kept: list[_Row] = []
-    for row in sorted(rows, key=lambda row: -len(row.columns)):
-        host = next((index for index, other in enumerate(kept) if set(row.columns) <= set(other.columns)), None)
-        if host is None:
+    for row in rows:
+        for index, host in enumerate(kept):
+            union = (*host.columns, *(column for column in row.columns if column not in host.columns))
+            if prod(len(choices[column]) for column in union) <= max(len(host.prices), JOINT_ENTRIES):
+                total = _spread(host, union, choices) + _spread(row, union, choices)
+                kept[index] = _as_row(union, total, choices)
+                break
+        else:
             kept.append(row)
-            continue
-        other = kept[host]
-        small = row.prices.reshape([len(choices[column]) for column in row.columns] + [3])
-        order = sorted(range(len(row.columns)), key=lambda place: other.columns.index(row.columns[place]))
-        small = small.transpose([*order, len(order)])
-        wide = [len(choices[column]) if column in row.columns else 1 for column in other.columns]
-        shape = [len(choices[column]) for column in other.columns]
-        total = other.prices.reshape([*shape, 3]) + small.reshape([*wide, 3])
-        kept[host] = other._replace(prices=np.ascontiguousarray(total.reshape(-1, 3)))
     return kept
+
+
+def _spread(row: _Row, union: Sequence[int], choices: Sequence[IntArray]) -> FloatArray:
+    """Return a row's prices with one dimension per column of ``union``, of size 1 where it does not depend on it."""
+    table = row.prices.reshape([len(choices[column]) for column in row.columns] + [3])
+    order = sorted(range(len(row.columns)), key=lambda place: union.index(row.columns[place]))
+    return table.transpose([*order, len(order)]).reshape(
+        [len(choices[column]) if column in row.columns else 1 for column in union] + [3]
+    )
+
+
+def _as_row(columns: tuple[int, ...], table: FloatArray, choices: Sequence[IntArray]) -> _Row:
+    strides, step = [], 1
+    for column in reversed(columns):
+        strides.append(step)
+        step *= len(choices[column])
+    return _Row(columns, tuple(reversed(strides)), np.ascontiguousarray(table.reshape(-1, 3)))
 
 
 def _combined(columns: NDArray[np.intp], row: _Row) -> NDArray[np.intp]:
