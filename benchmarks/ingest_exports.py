@@ -1,8 +1,9 @@
 """Does what PyTorch exports today come in, compute the same, and get a price?
 
 Eleven torchvision networks with random weights, each written by the current exporter with its defaults and by the
-legacy one at opsets 11, 13 and 17. Every file is imported, its logits are compared with ONNX Runtime on the original
-file, and it is priced on every device that ships. Needs torchvision: ``pip install 'tightfit[exports]'``.
+legacy one at opsets 11, 13 and 17. Every file is imported, the logits of two images together are compared with those of
+ONNX Runtime on the original file, one image at a time as it says; blocks and channel groups are found, and it is priced
+on every device that ships. Needs torchvision: ``pip install 'tightfit[exports]'``.
 """
 
 import gc
@@ -27,8 +28,10 @@ from torch import Tensor, nn
 
 from benchmarks import common
 from compress.network.build import build_module
+from compress.network.describe import layers
 from compress.network.onnx_import import import_onnx
 from compress.plan import Plan
+from compress.structure import analyse
 from compress.workload import workload
 from hwmodels.estimate import estimate
 from hwmodels.profile import builtin_profiles
@@ -62,10 +65,10 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
-            network, image = built(name)
+            network, images = built(name)
             for exporter in options.exporters:
                 path = Path(folder) / f"{name}-{exporter}.onnx"
-                row = {"network": name, "exporter": exporter, **measured(network, image, exporter, path)}
+                row = {"network": name, "exporter": exporter, **measured(network, images, exporter, path)}
                 print(f"{name} {exporter}: {row['problem'] or 'comes in'}", flush=True)
                 rows.append(row)
                 for left in Path(folder).iterdir():
@@ -73,12 +76,16 @@ def main() -> int:
                 gc.collect()
     common.print_table(
         "Exported networks",
-        ("network", "exporter", "nodes", "import s", "relative error", f"{SHOWN_DEVICE} ms", "problem"),
+        (
+            *("network", "exporter", "nodes", "layers", "blocks", "groups", "GMAC", "import s", "relative error"),
+            *(f"{SHOWN_DEVICE} ms", "problem"),
+        ),
         [
             (
                 row["network"],
                 row["exporter"],
-                row.get("nodes", ""),
+                *(row.get(key, "") for key in ("nodes", "layers", "blocks", "groups")),
+                f"{row['macs'] / 1e9:.3f}" if "macs" in row else "",
                 row.get("import_s", ""),
                 row.get("relative_error", ""),
                 row.get("latency_ms", {}).get(SHOWN_DEVICE, ""),
@@ -99,7 +106,7 @@ def main() -> int:
 
 
 def built(name: str) -> tuple[nn.Module, Tensor]:
-    """Return a torchvision network with random weights and statistics, and an image for it."""
+    """Return a torchvision network with random weights and statistics, and two images for it."""
     models = torchvision_models()
     torch.manual_seed(0)
     options = {"init_weights": True} if name == "googlenet" else {}
@@ -113,7 +120,7 @@ def built(name: str) -> tuple[nn.Module, Tensor]:
     for parameter in network.parameters():  # a head of zeros, as ViT's, would make every comparison empty
         if not parameter.any():
             nn.init.normal_(parameter, 0, 0.02, generator=generator)
-    return network, torch.randn(1, 3, 224, 224, generator=generator)
+    return network, torch.randn(2, 3, 224, 224, generator=generator)
 
 
 @cache
@@ -139,30 +146,35 @@ def torchvision_models() -> ModuleType:
 _KEPT: list[torch.library.Library] = []  # a library that is collected takes its operators along
 
 
-def measured(network: nn.Module, image: Tensor, exporter: str, path: Path) -> dict[str, Any]:
+def measured(network: nn.Module, images: Tensor, exporter: str, path: Path) -> dict[str, Any]:
     """Export, import, compare and price one network; what went wrong stands under ``problem``."""
     try:
         with quiet():
-            export(network, image, exporter, path)
+            export(network, images[:1], exporter, path)
     except Exception as failure:
         return {"problem": f"{NOT_WRITTEN}: {first_line(failure)}"}
     try:
         with quiet():
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            (expected,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+            name = session.get_inputs()[0].name
+            expected = np.concatenate([session.run(None, {name: image[None].numpy()})[0] for image in images])
         beside = path.with_name(f"{path.name}.data")
         started = time.perf_counter()
         imported = import_onnx(path, beside if beside.is_file() else None)
         seconds = time.perf_counter() - started
         with torch.inference_mode():
-            logits = build_module(imported)(image).numpy()
+            logits = build_module(imported)(images).numpy()
         error = float(np.abs(logits - expected).max() / np.abs(expected).max())
+        structure = analyse(imported)
         demand = workload(imported, Plan())
         costs = {name: estimate(demand, profile).latency_ms for name, profile in builtin_profiles().items()}
     except Exception as failure:  # a table with one hole says more than no table
         return {"problem": f"{type(failure).__name__}: {first_line(failure)}"}
     return {
         "nodes": len(imported.graph.nodes),
+        "layers": len(layers(imported)),
+        "blocks": len(structure.blocks),
+        "groups": len(structure.groups.groups),
         "macs": demand.macs,
         "import_s": round(seconds, 3),
         "relative_error": error,
