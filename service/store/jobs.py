@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from service.errors import ConflictError
+from service.store.database import database_now
 from service.store.events import Events
 from service.store.records import JobRecord
 from service.store.rows import insert_unless_there, moment
@@ -76,20 +77,20 @@ class Jobs:
         return counts
 
     def cancel(self, identifier: str) -> JobRecord:
-        """End a waiting job at once, or ask the dispatcher to end a running one. Twice is once."""
+        """End a job at once if no dispatcher holds it, else ask that one to. Twice is once."""
         job = self._locked(identifier)
         if job.status == JobStatus.CANCELLED:
             return job
-        if job.status in ACTIVE:
+        if job.status in ACTIVE and self._held(job):
             return self._ask(job, Request.CANCEL)
         return change_status(self._connection, job, JobStatus.CANCELLED)
 
     def pause(self, identifier: str) -> JobRecord:
-        """Hold a waiting job back, or ask the dispatcher to stop a running one after its trials in flight."""
+        """Hold a job back at once if no dispatcher has it, else ask that one to; trials in flight start again later."""
         job = self._locked(identifier)
         if job.status == JobStatus.PAUSED:
             return job
-        if job.status in ACTIVE:
+        if job.status in ACTIVE and self._held(job):
             return job if job.request == Request.CANCEL else self._ask(job, Request.PAUSE)
         return change_status(self._connection, job, JobStatus.PAUSED)
 
@@ -113,6 +114,11 @@ class Jobs:
         """Return the job and keep others from changing it until the transaction ends."""
         query = select(jobs).where(jobs.c.owner == self._owner, jobs.c.id == identifier).with_for_update()
         return job_record(self._connection.execute(query).one())
+
+    def _held(self, job: JobRecord) -> bool:
+        """Whether a dispatcher has the job in its hands at this moment; one that died may still seem to."""
+        query = select(jobs.c.lease_until >= database_now()).where(jobs.c.id == job.id)
+        return bool(self._connection.execute(query).scalar_one())
 
     def _ask(self, job: JobRecord, request: Request | None) -> JobRecord:
         return change(self._connection, job, {"request": request})
@@ -140,7 +146,11 @@ def change_status(connection: Connection, job: JobRecord, status: JobStatus, rea
     check_transition(job.status, status)
     values: dict[str, Any] = {"status": status, "reason": reason}
     if status in (*ENDED, JobStatus.PAUSED, JobStatus.QUEUED):
-        values["request"] = None
+        values |= {
+            "request": None,
+            "lease_owner": None,
+            "lease_until": None,
+        }  # fences off who wakes up late
     if status in ENDED:
         values["ended_at"] = moment()
         _end_running_trials(connection, job.id)

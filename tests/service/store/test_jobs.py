@@ -3,10 +3,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import func, select
 
-from service.errors import ConflictError
+from service.errors import ConflictError, LeaseLostError
 from service.store.database import Database
 from service.store.events import Events
-from service.store.jobs import Jobs, change_status
+from service.store.jobs import Jobs, change, change_status
+from service.store.leases import Leases
 from service.store.records import JobRecord
 from service.store.states import ACTIVE, ENDED, TRANSITIONS, JobStatus, check_transition
 from service.store.tables import events, trials
@@ -32,6 +33,8 @@ def job_that_is(database: Database, status: JobStatus) -> JobRecord:
         record = submitted(connection)
         for step in PATHS[status]:
             record = change_status(connection, record, step)
+        if status in ACTIVE:
+            change(connection, record, {"lease_owner": "one", "lease_until": 1e12})
     return record
 
 
@@ -139,6 +142,20 @@ def test_commands_to_an_ended_job_are_conflicts(
 
     with pytest.raises(ConflictError), database.write() as connection:
         action(Jobs(connection), before.id)
+
+
+@pytest.mark.parametrize("lease_until", [None, 1.0])
+def test_a_running_job_that_no_dispatcher_holds_obeys_at_once(database: Database, lease_until: float | None) -> None:
+    before = job_that_is(database, JobStatus.SEARCHING)
+    with database.write() as connection:
+        change(connection, before, {"lease_until": lease_until})
+
+        paused = Jobs(connection).pause(before.id)
+        cancelled = Jobs(connection).cancel(before.id)
+
+    assert (paused.status, cancelled.status) == (JobStatus.PAUSED, JobStatus.CANCELLED)
+    with pytest.raises(LeaseLostError), database.write() as connection:
+        Leases(connection, seconds=60).hold(before.id, before.epoch)  # it was only late
 
 
 def test_a_pause_does_not_undo_a_cancellation(database: Database) -> None:
