@@ -1,6 +1,6 @@
 """Prints how far the cost models are from published measurements and simulators.
 
-Run ``python benchmarks/cost_accuracy.py --data FOLDER``; the folder holds the CSV and JSON files that ``cost_data``
+Run ``python -m benchmarks.cost_accuracy --data FOLDER``; the folder holds the CSV and JSON files that ``cost_data``
 reads. Ends with 2 where there is no data, with 1 where a target is missed.
 """
 
@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cost_sections
-import cost_speed
+from benchmarks import cost_sections, cost_speed
 
 SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "references": cost_sections.references,

@@ -7,9 +7,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from cost_data import Group, Networks, measured_groups, rows
-from generic_profiles import generic_cpu, generic_microcontroller, profiles_from_data_sheets
 
+from benchmarks.cost_data import Group, Networks, measured_groups, rows
+from benchmarks.generic_profiles import generic_cpu, generic_microcontroller, profiles_from_data_sheets
 from hwmodels.bitfusion import bitfusion_cycles
 from hwmodels.builder import WorkloadBuilder, with_bits
 from hwmodels.calibrate import (
@@ -109,9 +109,9 @@ def references(folder: Path) -> Result:
     published = {"mobilenet_v1": 569, "mobilenet_v2": 300, "resnet18": 1814, "resnet50": 4089, "vgg16": 15470}
     worst = max(100 * abs(reference_network(name).macs / 1e6 / macs - 1) for name, macs in published.items())
     targets.append(target("MACs of published networks, worst percent", worst, 1.0, at_most=True))
-    for name, (words, published) in eyeriss_traffic().items():
-        lines.append(f"Eyeriss, {name}: {words:.4f} DRAM words per MAC, measured {published}")
-        factor = max(words / published, published / words)
+    for name, (words, measured) in eyeriss_traffic().items():
+        lines.append(f"Eyeriss, {name}: {words:.4f} DRAM words per MAC, measured {measured}")
+        factor = max(words / measured, measured / words)
         targets.append(target(f"DRAM traffic of Eyeriss on {name}, factor", factor, 1.5, at_most=True))
     networks = Networks(folder)
     for simulated, found in simulated_cells(folder).items():
@@ -312,8 +312,8 @@ def microcontroller_energy(folder: Path) -> Result:
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows(folder / "measured_latency.csv"):
         if row["engine"] == "mcu" and row["energy_mj"]:
-            watts = float(row["energy_mj"]) / float(row["latency_ms"])
-            found[f"{row['device_id']} / {row['runtime']}"][row["model"]].append(watts)
+            power_w = float(row["energy_mj"]) / float(row["latency_ms"])
+            found[f"{row['device_id']} / {row['runtime']}"][row["model"]].append(power_w)
     lines, errors = [f"{'':52} networks, power in mW, worst error left out"], []
     for name, networks in sorted(found.items()):
         watts = [median(values) for values in networks.values()]

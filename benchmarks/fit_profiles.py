@@ -1,6 +1,6 @@
 """Fits the shipped profiles to published measurements and writes numbers and expected errors into their files.
 
-Run ``python benchmarks/fit_profiles.py --data FOLDER`` after ``hwmodels/profiles`` or a model has changed.
+Run ``python -m benchmarks.fit_profiles --data FOLDER`` after ``hwmodels/profiles`` or a model has changed.
 """
 
 import argparse
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from cost_data import Group, Networks, measured_groups
-from cost_sections import board, priors, runtime_kind
-from generic_profiles import generic_cpu, generic_microcontroller
 
+from benchmarks.cost_data import Group, Networks, measured_groups
+from benchmarks.cost_sections import board, priors, runtime_kind
+from benchmarks.generic_profiles import generic_cpu, generic_microcontroller
 from hwmodels.calibrate import Design, Measurement, Prior, calibrate, fit_knobs, knobs_of, with_knobs
 from hwmodels.estimate import estimate
 from hwmodels.microcontroller import MicrocontrollerParameters

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cost_data import Group
 
+from benchmarks.cost_data import Group
 from hwmodels.profile import Profile, load_profile
 
 CPU_CLASSES = {"conv": 0.5, "winograd": 0.8, "pointwise": 0.5, "depthwise": 0.15, "grouped": 0.2, "linear": 0.5}
