@@ -11,7 +11,7 @@ Forward = Callable[[Tensor], Tensor]
 @torch.no_grad()
 def logits(module: Forward, images: Tensor, *, batch_size: int = 256) -> Tensor:
     """Return the module's output for all images, computed in batches."""
-    return torch.cat([module(batch) for batch in images.split(batch_size)])
+    return torch.cat([module(batch) for batch in torch.split(images, batch_size)])
 
 
 def correct(module: Forward, images: Tensor, labels: Tensor, *, batch_size: int = 256) -> int:
@@ -24,7 +24,7 @@ def running_correct(
     module: Forward, images: Tensor, labels: Tensor, *, batch_size: int = 256
 ) -> Iterator[tuple[int, int]]:
     """Yield, batch by batch, how many were right and how many there were: a caller may stop early."""
-    for batch, expected in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+    for batch, expected in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
         yield int((top1(module(batch)) == expected).sum()), len(batch)
 
 

@@ -110,7 +110,8 @@ def load_compressed(path: str | Path) -> tuple[Compressed, dict[str, Any]]:
         raise CheckpointError(WEIGHTS_FILE, "must have the sha256 that the manifest states")
     plan = _parse_plan(manifest["plan"])
     layout = Layout.from_json(manifest["layout"])
-    graph = check_graph(manifest["graph"], {tensor.name: tensor.shape for tensor in (*layout.coded, *layout.plain)})
+    shapes = {coded.name: coded.shape for coded in layout.coded} | {plain.name: plain.shape for plain in layout.plain}
+    graph = check_graph(manifest["graph"], shapes)
     tensors, coded = _unpack(weights, layout, plan.numerics)
     float_layers = manifest.get("float_layers", {})
     network = Network(graph=graph, tensors=tensors)
@@ -150,7 +151,8 @@ def _unpack(weights: bytes, layout: Layout, numerics: Numerics) -> tuple[dict[st
         if count == 0:
             return torch.empty(0, dtype=torch_dtype(name))
         taken[name] += count
-        return vectors[name][taken[name] - count : taken[name]]
+        values: Tensor = vectors[name][taken[name] - count : taken[name]]
+        return values
 
     tensors: dict[str, Tensor] = {}
     coded: dict[str, CodedWeight] = {}

@@ -99,7 +99,7 @@ class Layout:
             )
         except (KeyError, TypeError) as error:
             raise InputError("manifest.layout", "must have the keys of this version", str(error)) from error
-        names = [tensor.name for tensor in (*layout.coded, *layout.plain)]
+        names = [*(coded.name for coded in layout.coded), *(plain.name for plain in layout.plain)]
         if len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
             raise InputError("manifest.layout", "names must be text, each once")
         for plain in layout.plain:
