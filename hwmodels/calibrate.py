@@ -122,7 +122,7 @@ class Design:
                 if kernel.macs:
                     name = efficiency_class(kernel)
                     options = table.options(kernel, pricer.float_bits)
-                    if not options:
+                    if not table.runs(kernel, pricer.float_bits):
                         raise InputError(kernel.name, "no rate of the profile runs it", str(kernel.arithmetic))
                     peak_us, lanes = min(
                         (padded_macs(kernel, option.lanes) * option.peak_us_per_mac, option.lanes) for option in options

@@ -1,6 +1,8 @@
 """Microcontrollers: cycles per MAC by class, a cost per kernel, weights read from flash in place."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
@@ -13,7 +15,7 @@ from hwmodels.workload import Kernel
 class MicrocontrollerParameters(Part):
     """Cycle counts of an in-order core that runs one kernel after the other."""
 
-    rates: tuple[Rate, ...]
+    rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
     efficiency: Efficiency
     cycles_per_element: Quantity  # of an output value: requantization, pooling, element-wise work
     cycles_per_weight_byte: Quantity  # flash read, after prefetch and cache
@@ -69,6 +71,6 @@ class MicrocontrollerModel(CostModel):
     def refusal(self, kernel: Kernel) -> str | None:
         """Return why no rate can run a kernel."""
         float_bits = self.profile.formats.float_bits or 0
-        if kernel.macs and not self._table.options(kernel, float_bits):
+        if kernel.macs and not self._table.runs(kernel, float_bits):
             return f"no rate of this device runs {kernel.weight_bits}×{kernel.activation_bits}-bit {kernel.arithmetic}"
         return None

@@ -1,6 +1,8 @@
 """Accelerators that keep weights on chip up to a size, and stream the rest from the host on every run."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
@@ -13,7 +15,7 @@ from hwmodels.workload import Kernel
 class CliffParameters(Part):
     """An accelerator behind a host link (Edge TPU class)."""
 
-    rates: tuple[Rate, ...]
+    rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
     efficiency: Efficiency
     weight_memory_kib: Positive
     host_link_gb_per_s: Positive
@@ -74,6 +76,6 @@ class ParameterCliffModel(CostModel):
 
     def refusal(self, kernel: Kernel) -> str | None:
         """Return why no rate can run a kernel."""
-        if kernel.macs and not self._table.options(kernel, self.profile.formats.float_bits or 0):
+        if kernel.macs and not self._table.runs(kernel, self.profile.formats.float_bits or 0):
             return f"no rate of this device runs {kernel.weight_bits}×{kernel.activation_bits}-bit {kernel.arithmetic}"
         return None

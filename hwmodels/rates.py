@@ -105,15 +105,27 @@ class RateTable:
         self._cycles_per_us = cycles_per_us
         self._cores = effective_cores
         self._energy = energy
+        self._runs: dict[Key, bool] = {}
         self._resolved: dict[Key, tuple[Option, ...]] = {}
 
     def options(self, kernel: Kernel, float_bits: int) -> tuple[Option, ...]:
-        """Return the rates that fit; empty where the device has none."""
+        """Return the rates that fit; where none does, the slowest one, so that a refused kernel still has a price."""
         key = (kernel.arithmetic, kernel.weight_bits, kernel.activation_bits, float_bits, efficiency_class(kernel))
         found = self._resolved.get(key)
         if found is None:
-            found = self._resolved[key] = self._fitting(key)
+            found = self._fitting(key)
+            if not found:
+                found = (max((self._option(rate, key) for rate in self._rates), key=lambda option: option.us_per_mac),)
+            self._resolved[key] = found
         return found
+
+    def runs(self, kernel: Kernel, float_bits: int) -> bool:
+        """Return whether any rate fits."""
+        key = (kernel.arithmetic, kernel.weight_bits, kernel.activation_bits, float_bits, efficiency_class(kernel))
+        answer = self._runs.get(key)
+        if answer is None:
+            answer = self._runs[key] = bool(self._fitting(key))
+        return answer
 
     def _fitting(self, key: Key) -> tuple[Option, ...]:
         fitting = [rate for rate in self._rates if _fits(rate, key)]

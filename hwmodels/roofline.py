@@ -1,8 +1,8 @@
 """Roofline: a kernel is limited by arithmetic or by memory traffic, and pays a launch."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
@@ -28,7 +28,7 @@ class RooflineParameters(Part):
     cores: Positive
     threads: Positive
     thread_scaling: Quantity | None = None  # what each further thread adds, 0..1
-    rates: tuple[Rate, ...]
+    rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
     efficiency: Efficiency
     caches: tuple[Cache, ...] = ()
     dram_gb_per_s: Positive
@@ -127,6 +127,6 @@ class RooflineModel(CostModel):
     def refusal(self, kernel: Kernel) -> str | None:
         """Return why no rate can run a kernel."""
         float_bits = self.profile.formats.float_bits or 0
-        if kernel.macs and not self._table.options(kernel, float_bits):
+        if kernel.macs and not self._table.runs(kernel, float_bits):
             return f"no rate of this device runs {kernel.weight_bits}×{kernel.activation_bits}-bit {kernel.arithmetic}"
         return None

@@ -201,3 +201,10 @@ def test_an_expected_error_is_that_of_the_networks_it_was_found_on() -> None:
 )
 def test_a_device_without_measurements_of_its_own_says_so(name: str) -> None:
     assert estimate(conv_chain(), PROFILES[name]).expected_error == "not validated by measurement"
+
+
+def test_a_network_that_a_device_refuses_is_not_priced_as_if_it_were_free() -> None:
+    integer, refused = (estimate(load, PROFILES["stm32f746"]) for load in (conv_chain((16, 16)), float_chain((16, 16))))
+
+    assert not refused.deployable
+    assert refused.latency_ms >= integer.latency_ms
