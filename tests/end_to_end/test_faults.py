@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.service_process import ServiceProcess, descendants, processes_of, wait_for
+from tests.postgresql import running_postgresql
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +26,15 @@ def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     service.start()
     yield service
     service.end()
+
+
+@pytest.fixture
+def service_on_postgresql(tmp_path: Path) -> Iterator[ServiceProcess]:
+    with running_postgresql() as url:
+        service = ServiceProcess(tmp_path, database_url=url)
+        service.start()
+        yield service
+        service.end()
 
 
 def test_a_job_survives_the_killing_of_its_service(service: ServiceProcess, tmp_path: Path) -> None:
@@ -64,11 +74,12 @@ def test_a_stopped_service_gives_its_job_back_and_leaves_no_process(service: Ser
     assert service.job(job)["status"] in ("searching", "preparing")  # not lost, not failed
     service.http.post(f"/v1/jobs/{job}/cancel")
     took_s = wait_for(lambda: service.job(job)["status"] == "cancelled")
-    assert took_s < 20
+    assert took_s < 10 * load_factor()
     assert all(row["status"] != "running" for row in service.trials(job))
 
 
-def test_a_running_job_is_paused_and_goes_on_with_its_trials(service: ServiceProcess) -> None:
+def test_a_running_job_is_paused_and_goes_on_with_its_trials(service_on_postgresql: ServiceProcess) -> None:
+    service = service_on_postgresql
     job = service.submit(budget={"trials": 12})
     wait_for(lambda: service.ended(job) >= 4)
 
@@ -78,7 +89,7 @@ def test_a_running_job_is_paused_and_goes_on_with_its_trials(service: ServicePro
     service.http.post(f"/v1/jobs/{job}/resume")
     wait_for(lambda: service.job(job)["status"] in ("done", "failed"))
 
-    assert pausing_s < 10
+    assert pausing_s < 10 * load_factor()
     assert 4 <= paused_with <= 12
     assert service.job(job)["status"] == "done"
     assert [row["number"] for row in service.trials(job)] == list(range(12))
@@ -88,15 +99,18 @@ def test_a_running_job_is_paused_and_goes_on_with_its_trials(service: ServicePro
     assert packed.content.startswith(b"PK")
 
 
-@pytest.mark.parametrize("victim", ["_DriverActor", "_EvaluatorActor", "service.dispatcher"])
-def test_a_job_survives_the_death_of_what_runs_it(service: ServiceProcess, victim: str) -> None:
-    trials = 16
+def test_a_job_survives_the_death_of_whatever_runs_it(service: ServiceProcess) -> None:
+    trials = 40
     job = service.submit(budget={"trials": trials})
     wait_for(lambda: service.ended(job) >= 4)
 
-    pids = [pid for pid, command in descendants(service.pid).items() if victim in command]
-    assert pids
-    os.kill(pids[0], signal.SIGKILL)
+    for victim in ("_EvaluatorActor", "_DriverActor", "service.dispatcher"):
+        pids = [pid for pid, command in descendants(service.pid).items() if victim in command]
+        assert pids, victim
+        os.kill(pids[0], signal.SIGKILL)
+        kept = service.ended(job)
+        took_s = wait_for(lambda kept=kept: service.ended(job) >= min(kept + 3, trials))  # type: ignore[misc]
+        print(f"{victim} killed; three more trials after {took_s:.1f} s")  # noqa: T201
     wait_for(lambda: service.job(job)["status"] in ("done", "failed"))
 
     assert service.job(job)["status"] == "done"
