@@ -107,7 +107,7 @@ def concat(source: Source, graph: Translation) -> None:
 
 @translates("Split")
 def split(source: Source, graph: Translation) -> None:
-    """Equal pieces are left to be worked out again, so that they stay equal when channels are cut."""
+    """Sizes are spelled out even where they are equal: that leaves every piece free to be cut by itself."""
     shape = graph.shape(source.inputs[0])
     axis = source.integer("axis", 0)
     source.require(-len(shape) <= axis < len(shape), "must have an axis of its input", axis)
@@ -118,10 +118,9 @@ def split(source: Source, graph: Translation) -> None:
     if sizes is None:
         each = -(-shape[axis] // count)
         sizes = (*(each,) * (count - 1), shape[axis] - each * (count - 1))
-    equal = len(set(sizes)) == 1
     source.require(len(sizes) == count and min(sizes) > 0, "must have one positive size per output", list(sizes))
     outputs = [name or f"{source.name}/unused_{index}" for index, name in enumerate(source.outputs)]
-    graph.emit(source.name, "split", [source.inputs[0]], outputs, dim=axis, sizes=None if equal else sizes, parts=count)
+    graph.emit(source.name, "split", [source.inputs[0]], outputs, dim=axis, sizes=sizes, parts=count)
 
 
 @translates("Slice")
