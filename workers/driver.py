@@ -123,7 +123,16 @@ class Driver:
         self._take()
         if self._float is None or not _arrived(self._opening):
             return
-        self._problem, self._ranges = self._opening.result()
+        self._problem, ranges = self._opening.result()
+        self._outbox.emit(
+            Prepared(
+                baseline=_float_evaluation(self._problem, self._float),
+                split=self._job.split.sizes(),
+                variables={variable.name: variable.choices for variable in self._problem.space.variables},
+                ranges=ranges,
+                resolvable_drop=resolvable_drop(self._float.accuracy, self._float.images),
+            )
+        )
         if self._job.spec.strategy in NEEDS_TABLE:
             self._unprobed = deque(probes(self._problem))
         self._step = self._probe
@@ -144,19 +153,9 @@ class Driver:
             self._take()
 
     def _begin_search(self) -> None:
-        problem, ranges, baseline = self._problem, self._ranges, self._float
-        if baseline is None:
-            raise PreparationError("the float network was not measured")
-        tables = choice_tables(problem, self._divergences) if self._divergences else None
-        self._run = SearchRun(problem, float_accuracy=baseline.accuracy, stored=self._job.trials, tables=tables)
-        self._outbox.emit(
-            Prepared(
-                baseline=_float_evaluation(problem, baseline),
-                split=self._job.split.sizes(),
-                variables={variable.name: variable.choices for variable in problem.space.variables},
-                ranges=ranges,
-                resolvable_drop=resolvable_drop(baseline.accuracy, baseline.images),
-            )
+        tables = choice_tables(self._problem, self._divergences) if self._divergences else None
+        self._run = SearchRun(
+            self._problem, float_accuracy=self._float_accuracy, stored=self._job.trials, tables=tables
         )
         self._outbox.emit(StatusChanged(status="searching"))
         budget = self._job.spec.budget
