@@ -39,14 +39,18 @@ from service.client import Client, ClientError, ProblemError
 NETWORK = "examples/digits/digits_resnet.onnx"
 JOB: dict[str, Any] = {
     "name": "digits on a Pi and a microcontroller",
-    "limits": {"model_bytes": 60_000, "accuracy_drop": 0.0025},
+    "limits": {"accuracy_drop": 0.0025},
     "objectives": ["accuracy", "latency_ms", "model_bytes"],
     "split": {"calibration": 0.15, "search": 0.6},  # few images: most of them where trials are compared
-    "budget": {"trials": 300, "minutes": 3.0},
+    "budget": {"trials": 300, "minutes": 2.5},
     "seed": 0,
 }
-LATENCY_SHARES = {"raspberry-pi-4": 0.95, "stm32h743": 0.85}
-"""Latency limits, as shares of what the network takes there at uniform 8 bits: bits alone are not enough."""
+LATENCY_SHARES = {"raspberry-pi-4": 0.95, "stm32h743": 1.05}
+"""Latency limits, as shares of what the network takes there at uniform 8 bits.
+
+On the Pi fewer bits alone are not enough; on the microcontroller the uniform baselines fit, and are there to be beaten.
+"""
+MODEL_BYTES = {"raspberry-pi-4": 60_000, "stm32h743": 90_000}
 SHOWN_DROP = 0.1
 """Trials of the front that lose more accuracy than this are only counted."""
 WIDER_DROP = 0.01
@@ -138,7 +142,10 @@ def _run(client: Client, given: Materials, folder: Path, *, trials: int) -> str:
     queued = client.submit(
         {
             **JOB,
-            "devices": [{"name": name, "limits": {"latency_ms": value}} for name, value in limits.items()],
+            "devices": [
+                {"name": name, "limits": {"latency_ms": value, "model_bytes": MODEL_BYTES[name]}}
+                for name, value in limits.items()
+            ],
             "model_id": model.id,
             "dataset_id": data.id,
             "budget": {**JOB["budget"], "trials": trials},
@@ -163,7 +170,7 @@ def _run(client: Client, given: Materials, folder: Path, *, trials: int) -> str:
 
 
 def _price(client: Client, model: ModelRead) -> dict[str, float]:
-    """Print prices per device; return a latency limit for each that uniform 8 bits does not keep."""
+    """Print prices per device; return a latency limit for each."""
     devices = list(LATENCY_SHARES)
     as_it_is = client.estimate(model.id, devices, fit_check=True)
     uniform = Plan(layers={layer.name: LayerBits(weight_bits=8, activation_bits=8) for layer in model.layers})

@@ -48,7 +48,14 @@ def plain(value: Any) -> Any:
 
 def table(title: str, *headers: str) -> Table:
     """Return an empty table; a header that starts with ``>`` is of a column of figures, aligned right."""
-    result = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    result = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+    )
     for header in headers:
         right = header.startswith(">")
         title = header.removeprefix(">").replace(" (", "\n(")  # the unit below: narrow columns
@@ -63,10 +70,8 @@ def problems_end_the_command() -> Iterator[None]:
         yield
     except ProblemError as error:
         err.print(f"[bold red]{error.title}[/] ({error.status})", soft_wrap=True)
-        if error.detail:
-            err.print(error.detail, markup=False, soft_wrap=True)
-        for line in error.lines():
-            err.print(f"  {line}", markup=False, soft_wrap=True)
+        for line in error.lines() or [error.detail]:  # the detail says the same in one line
+            err.print(line, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except ClientError as error:
         err.print(str(error), markup=False, style="red", soft_wrap=True)

@@ -39,16 +39,18 @@ def trial(number: int, accuracy: float, latency_ms: float, *, joint: bool) -> Tr
 
 
 def front(*points: TrialRead) -> FrontRead:
-    return FrontRead(
-        device=DEVICE,
-        x="latency_ms",
-        y="accuracy",
-        points=list(points),
-        baselines=[],
-        float_=None,
-        hypervolume=0.0,
-        reference={},
-        feasible_count=len(points),
+    return FrontRead.model_validate(
+        {
+            "device": DEVICE,
+            "x": "latency_ms",
+            "y": "accuracy",
+            "points": points,
+            "baselines": [],
+            "float": None,
+            "hypervolume": 0.0,
+            "reference": {},
+            "feasible_count": len(points),
+        }
     )
 
 
