@@ -1,13 +1,15 @@
+from typing import Any
+
 import torch
 
 from compress.network.build import run_shapes
 from compress.network.describe import layers, macs, parameter_count
-from compress.network.graph import Attribute, Graph, Network
+from compress.network.graph import Graph, Network
 from compress.network.ops import make_node
 
 
 def described() -> Network:
-    window: dict[str, Attribute] = {"stride": (2, 2), "padding": (1, 1), "dilation": (1, 1), "groups": 2}
+    window: dict[str, Any] = {"stride": (2, 2), "padding": (1, 1), "dilation": (1, 1), "groups": 2}
     roles = {"weight": "w", "bias": "b"}
     nodes = (
         make_node("conv", "conv", ["x"], parameters=roles, **window),
@@ -38,7 +40,7 @@ def test_products_of_activations_count_in_the_total() -> None:
 
 
 def test_macs_of_a_transposed_convolution_are_its_inputs_times_its_taps() -> None:
-    window: dict[str, Attribute] = {"stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0)}
+    window: dict[str, Any] = {"stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0)}
     node = make_node("up", "conv_transpose", ["x"], parameters={"weight": "w"}, **window)
     shell = Graph(nodes=(node,), inputs=("x",), outputs=("up",), shapes={"x": (1, 3, 4, 4)})
     network = Network(graph=shell, tensors={"w": torch.zeros(3, 5, 2, 2)})
