@@ -116,7 +116,7 @@ class JobRun:
                 return False
             logger.warning("job %s: %s", self.job.id, error)
             self._count_attempt()
-            self._stopping.wait(min(2.0**self.job.attempts, LONGEST_BACKOFF_S))
+            self._stopping.wait(min(2.0 ** (self.job.attempts - 2), LONGEST_BACKOFF_S))
             return True
         finally:
             self._stop_driver()
