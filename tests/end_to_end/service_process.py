@@ -22,11 +22,12 @@ PATIENCE_S = 240.0  # a busy machine takes long to import torch in several proce
 class ServiceProcess:
     """``python -m service.serve`` on a free port, with its data under ``home``."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, database_url: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._home = home
+        self._database_url = database_url
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=150)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -40,6 +41,7 @@ class ServiceProcess:
             **os.environ,
             "TIGHTFIT_HOME": str(self._home),
             "TIGHTFIT_PORT": str(self.port),
+            "DATABASE_URL": self._database_url,
             "OMP_NUM_THREADS": "1",
         }
         self._process = subprocess.Popen([sys.executable, "-m", "service.serve"], env=environment)
