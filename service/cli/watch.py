@@ -128,7 +128,7 @@ class JobView:
         for front in self.fronts:
             best = best_so_far(self.job, front)
             if best is None or best.accuracy is None:
-                result.add_row(front.device, str(len(front.points)), "none within the limits yet", *[""] * 6)
+                result.add_row(front.device, str(len(front.points)), "none close enough yet", *[""] * 6)
                 continue
             costs = best.costs[front.device]
             result.add_row(
@@ -145,15 +145,19 @@ class JobView:
         return result
 
 
-def best_so_far(job: JobRead, front: FrontRead, *, drop: float = DEFAULT_DROP) -> TrialRead | None:
-    """Return the front's trial that is cheapest by the first cost objective among those that lose at most ``drop``.
+def best_so_far(job: JobRead, front: FrontRead) -> TrialRead | None:
+    """Return the front's trial that is cheapest by the first cost objective among those that lose little.
 
-    Ties go to the accuracy. Unlike the service's answer to ``best``, checkpoints need not be verified yet.
+    Little is the device's limit on the drop of accuracy, ``DEFAULT_DROP`` if it has none; ties go to the accuracy.
+    Unlike the service's answer to ``best``, checkpoints need not be verified yet.
     """
     if job.baseline is None or job.baseline.accuracy is None:
         return None
+    limits = next((target.limits for target in job.devices if target.name == front.device), {})
+    allowed = limits.get("accuracy_drop")
+    drop = DEFAULT_DROP if allowed is None else allowed
     cost = job.objectives[1]
-    floor = job.baseline.accuracy - drop
+    floor = job.baseline.accuracy - drop - 1e-9
     good = [trial for trial in front.points if trial.accuracy is not None and trial.accuracy >= floor]
     return min(
         good, key=lambda trial: (getattr(trial.costs[front.device], cost), -(trial.accuracy or 0.0)), default=None

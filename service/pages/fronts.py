@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 from search.pareto import FrontArchive
@@ -10,6 +11,7 @@ from service.api.schemas import FloatPoint, JobRead
 from service.fronts import REFERENCE_MARGIN
 from service.pages.views import TrialRow, float_point, least_accuracy, limits_of
 
+_NEAR = 0.03
 MAX_DRAWN = 2000  # besides front and baselines; a chart with more is slow and says no more
 
 
@@ -136,11 +138,20 @@ def _point(row: TrialRow, view: FrontView, *, front: bool) -> dict[str, Any]:
 
 
 def _marks(view: FrontView) -> list[dict[str, Any]]:
-    """Return the labels of the baselines; those that lie on one spot share one."""
-    spots: dict[tuple[float | None, float | None], list[str]] = {}
+    """Return the labels of the baselines; those that lie on almost the same spot share one."""
+    spots: list[tuple[float, float, list[str]]] = []
     for row in view.baselines:
-        spots.setdefault((row.value(view.x), row.value(view.y)), []).append(row.name)
-    return [{"x": x, "y": y, "text": _joined(names)} for (x, y), names in spots.items()]
+        x, y = row.value(view.x), row.value(view.y)
+        if x is None or y is None:
+            continue
+        near = [
+            names for at_x, at_y, names in spots if isclose(x, at_x, rel_tol=_NEAR) and isclose(y, at_y, rel_tol=_NEAR)
+        ]
+        if near:
+            near[0].append(row.name)
+        else:
+            spots.append((x, y, [row.name]))
+    return [{"x": x, "y": y, "text": _joined(names)} for x, y, names in spots]
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -7,6 +7,8 @@ const KINDS = [
   { dimensions: 3, variable: "--kind-three", symbol: "diamond" },
 ];
 
+const PAIRS = { "bits + channels": "triangle-up", "channels + operator": "triangle-down" };
+
 const CONFIG = {
   responsive: true, displaylogo: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -144,7 +146,7 @@ export async function drawFront(element, data, { logarithmic, all, chosen }) {
     const points = front.filter((point) => point.kind === kind);
     traces.push(marks(points, `front: ${kind}`, {
       marker: {
-        symbol: KINDS[points[0].dimensions.length].symbol, color: kindColor(points[0]), opacity: 1,
+        symbol: PAIRS[kind] ?? KINDS[points[0].dimensions.length].symbol, color: kindColor(points[0]), opacity: 1,
         size: points.map((point) => (point.id === chosen ? 17 : 11)),
         line: { width: points.map((point) => (point.id === chosen ? 3 : 1)), color: color("--surface") },
       },

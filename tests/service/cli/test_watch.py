@@ -1,6 +1,6 @@
-from service.api.schemas import Baseline, JobRead
+from service.api.schemas import Baseline, JobDevice, JobRead
 from service.cli.watch import best_so_far
-from tests.service.cli.test_joint import front, trial
+from tests.service.cli.test_joint import DEVICE, front, trial
 from tests.service.test_client import JOB
 
 
@@ -16,6 +16,16 @@ def test_best_is_the_cheapest_that_loses_little() -> None:
 
     assert best is not None
     assert best.number == 2  # 0.5 points lost are allowed, 8 are not
+
+
+def test_the_limit_of_the_device_says_how_much_may_be_lost() -> None:
+    points = [trial(1, 0.90, 1.0, joint=False), trial(2, 0.975, 2.0, joint=False)]
+    wider = job(accuracy=0.98).model_copy(update={"devices": [JobDevice(name=DEVICE, limits={"accuracy_drop": 0.08})]})
+
+    best = best_so_far(wider, front(*points))
+
+    assert best is not None
+    assert best.number == 1
 
 
 def test_of_equally_cheap_trials_the_more_accurate_is_best() -> None:
