@@ -1,7 +1,8 @@
 # Everything runs in .venv, which is made on first use and again when pyproject.toml changes.
 PYTHON ?= python3
 PORT ?= 8321
-DATA ?= data
+DATA ?=
+MEASUREMENTS ?=
 # On Linux the default index serves PyTorch with CUDA, several gigabytes. For the CPU build alone:
 #   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
@@ -10,7 +11,6 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-BENCHMARKS := overhead
 
 .PHONY: help install demo serve test check format bench clean
 
@@ -20,7 +20,7 @@ help:
 	@echo 'make test    every test (servers, Ray and a browser among them)'
 	@echo 'make check   format, lint, types, import contracts, fast tests'
 	@echo 'make format  put the code into its format'
-	@echo 'make bench   the figures of the README; DATA=folder with the data sets'
+	@echo 'make bench   the figures of the README; DATA= and MEASUREMENTS= say where data lies'
 
 install: $(VENV)/.installed
 
@@ -56,7 +56,11 @@ format: install
 	$(BIN)/ruff check --fix .
 
 bench: install
-	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --data $(DATA) || exit 1; done
+	$(BIN)/python -m benchmarks.overhead
+	$(if $(DATA),$(BIN)/python -m benchmarks.quantization --data $(DATA))
+	$(if $(MEASUREMENTS),$(BIN)/python -m benchmarks.cost_accuracy --data $(MEASUREMENTS))
+	@$(if $(DATA),,echo 'left out: benchmarks.quantization, which needs DATA=folder with the data sets')
+	@$(if $(MEASUREMENTS),,echo 'left out: benchmarks.cost_accuracy, which needs MEASUREMENTS=folder with published latencies')
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
