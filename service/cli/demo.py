@@ -6,6 +6,7 @@ The network and the images belong to ``examples/digits`` of the source checkout;
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from service.cli.pull import pull_checkpoint, verification_table
 from service.cli.watch import follow
 from service.client import Client, ClientError, ProblemError
 
+EXIT_INTERRUPTED = 130
 NETWORK = "examples/digits/digits_resnet.onnx"
 JOB: dict[str, Any] = {
     "name": "digits on a Pi and a microcontroller",
@@ -84,6 +86,7 @@ def demo(
                 _keep_serving(page, running)
         except KeyboardInterrupt:
             out.print("Stopped.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def find_examples() -> Path:
@@ -243,5 +246,6 @@ def _keep_serving(page: str, running: ChildService) -> None:
         out.print(f"The page was {page}. To see it again: TIGHTFIT_HOME={running.home} tightfit serve", soft_wrap=True)
         return
     out.print(f"The page: [bold][link={page}]{page}[/link][/]  Ctrl-C stops the service.", soft_wrap=True)
-    while running.process.poll() is None:
-        time.sleep(0.5)
+    with suppress(KeyboardInterrupt):
+        while running.process.poll() is None:
+            time.sleep(0.5)
