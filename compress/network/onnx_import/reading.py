@@ -54,6 +54,7 @@ def read_model(path: Path, data: Path | None) -> ir.Model:
     proto = _parse(path)
     _count(proto)
     _refuse_unsupported_kinds(proto)
+    _check_names(proto)
     if any(_is_external(tensor) for tensor in _tensors(proto)):
         _load_external(proto, data)
     _check_tensors(proto)
@@ -137,6 +138,23 @@ def _refuse_unsupported_kinds(proto: ModelProto) -> None:
             raise RecurrentNetworkError(FIELD, f"must not be recurrent; node {node.name!r} is {node.op_type}")
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             raise NestedGraphError(FIELD, f"must be one flat graph; node {node.name!r} is {node.op_type}")
+
+
+def _check_names(proto: ModelProto) -> None:
+    """Every value is written once, by a node before those that read it, under a name that is text."""
+    graph = proto.graph
+    known = {entry.name for entry in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        names = (node.name, *node.input, *node.output)
+        if not all(isinstance(name, str) for name in names):
+            raise NotOnnxError(FIELD, f"names must be UTF-8 text; those of a {node.op_type!r} are not")
+        for name in node.input:
+            if name and name not in known:
+                raise NotOnnxError(FIELD, f"node {node.name!r} reads {name!r}, which nothing before it writes")
+        for name in node.output:
+            if name and name in known:
+                raise NotOnnxError(FIELD, f"node {node.name!r} writes {name!r}, which is written already")
+            known.add(name)
 
 
 def _check_tensors(proto: ModelProto) -> None:
