@@ -29,7 +29,7 @@ def get(home: Path) -> Iterator[Get]:
 
     async def ask(path: str) -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8321") as client:
             return await client.get(path)
 
     yield lambda path: anyio.run(partial(ask, path))
