@@ -244,6 +244,8 @@ def _image_shape(value: ir.Value) -> list[int]:
 
 def _should_fold(node: ir.Node) -> bool | None:
     """Fold what is known to stay small; leave the rest to the translation, which checks sizes first."""
+    if node.op_type == "Identity":
+        return False  # a copy would hide that layers share a tensor
     for output in node.outputs:
         if output.shape is None or not all(isinstance(size, int) for size in output.shape):
             return False
