@@ -7,7 +7,7 @@ nothing and share their input's memory. Slices in a row are one kernel.
 
 from collections.abc import Mapping, Sequence
 
-from compress.network.graph import Graph, Network, Node
+from compress.network.graph import Graph, Network, Node, image_shape
 from compress.network.ops import OPS
 from compress.placement import FLOAT_BITS, LAYER_OPS, PASSING_OPS, place
 from compress.plan import LayerBits, Plan
@@ -42,7 +42,7 @@ def workload(network: Network, plan: Plan) -> Workload:
     return Workload(
         kernels=kernels,
         tensors={
-            name: TensorInfo(shape=tuple(shapes[name][1:]), bits=widths[name])
+            name: TensorInfo(shape=image_shape(shapes[name]), bits=widths[name])
             for name in dict.fromkeys((*inputs, *names, *outputs))
         },
         inputs=inputs,

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from compress.network.graph import Network, Node
+from compress.network.graph import Network, Node, image_shape
 from compress.network.ops import OPS
 
 
@@ -31,7 +31,7 @@ def layers(network: Network) -> tuple[Layer, ...]:
             weight_shape=tuple(network.tensors[node.parameters["weight"]].shape),
             parameters=sum(network.tensors[name].numel() for name in node.parameters.values()),
             macs=node_macs(node, network),
-            output_shape=network.graph.shapes[node.outputs[0]][1:],
+            output_shape=image_shape(network.graph.shapes[node.outputs[0]]),
         )
         for node in network.graph.nodes
         if OPS[node.op].weighted

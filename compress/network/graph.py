@@ -4,7 +4,8 @@ This is the one form in which a network travels: the importer writes it, every r
 quantization) maps it to another one, the checkpoint stores it, and ``build.build_module`` makes a runnable
 ``torch.fx.GraphModule`` of it. It is plain JSON plus named tensors, so nothing is ever unpickled.
 
-Shapes are those of one image: dimension 0 of an activation is the batch and stands as 1.
+Shapes are those of one image: dimension 0 of an activation is the batch and stands as 1. Inside attention the batch may
+stand elsewhere or be merged with the heads; it counts as 1 there, too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,11 @@ from torch import Tensor
 SCHEMA_VERSION = 1
 
 Attribute = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | None
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a value's shape without the batch, so that its product is the number of values of one image."""
+    return tuple(shape[1:]) if shape[0] == 1 else tuple(shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
