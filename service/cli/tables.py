@@ -52,7 +52,7 @@ def devices_table(devices: Iterable[DeviceSummary]) -> Table:
 
 def facts_table(profile: Mapping[str, Any]) -> Table:
     """Return every fact of a profile with its unit (in its name), confidence and source."""
-    result = table("", "Fact", ">Value", "Confidence", "Source")
+    result = table("", "Fact", "Value", "Confidence", "Source")
     for fact in facts(profile):
         result.add_row(fact.name, fact.value, fact.confidence, fact.source)
     return result
