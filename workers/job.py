@@ -9,6 +9,7 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
+from compress.network.check import check_graph
 from compress.network.graph import Graph, Network
 from compress.structure import Structure, analyse
 from hwmodels.errors import InputError
@@ -46,7 +47,7 @@ def load_job(start: DriverStart) -> JobData:
     tensors = safetensors.numpy.load(start.weights)
     data = safetensors.numpy.load(start.dataset)
     labels = data["y"].astype(np.int64)
-    graph = Graph.from_json(start.graph)
+    graph = check_graph(start.graph, {name: values.shape for name, values in tensors.items()})
     shapes = meta_network(graph, tensors)
     return JobData(
         spec=spec,
