@@ -8,12 +8,14 @@ original operator, all its channels, and stays float.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 SCHEMA_VERSION = 1
 
 Parameter = bool | int | float | str
+
+Row = TypeVar("Row", "LayerBits", "Numerics")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +80,47 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Plan":
-        """Rebuild a plan from ``to_json``'s data."""
+        """Rebuild a plan from ``to_json``'s data, which may come from anybody.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: It is not a plan of this version, or a value of it is of
+                another type. Whether names and widths exist is for those to say who apply the plan.
+        """
         if data["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"plan schema_version must be {SCHEMA_VERSION}, got {data['schema_version']}")
         return cls(
-            operators={name: OperatorChoice(**row) for name, row in data["operators"].items()},
-            keep_ratios=dict(data["keep_ratios"]),
-            layers={name: LayerBits(**row) for name, row in data["layers"].items()},
-            pruner=data["pruner"],
-            repair=data["repair"],
-            numerics=Numerics(**data["numerics"]),
+            operators={name: _operator(row, f"operators.{name}") for name, row in data["operators"].items()},
+            keep_ratios={
+                name: _typed(ratio, (int, float), "keep_ratios") for name, ratio in data["keep_ratios"].items()
+            },
+            layers={name: _row(LayerBits(**row), f"layers.{name}") for name, row in data["layers"].items()},
+            pruner=_typed(data["pruner"], (str,), "pruner"),
+            repair=_typed(data["repair"], (str,), "repair"),
+            numerics=_row(Numerics(**data["numerics"]), "numerics"),
         )
 
     def digest(self) -> str:
         """Return the sha256 of the plan's canonical JSON: equal plans, equal digests."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _row(row: Row, field: str) -> Row:
+    """Return ``row``, a dataclass of plain values, once each is of its declared type."""
+    for item in fields(row):
+        _typed(getattr(row, item.name), (item.type,), f"{field}.{item.name}")
+    return row
+
+
+def _operator(data: Mapping[str, Any], field: str) -> OperatorChoice:
+    choice = OperatorChoice(**data)
+    _typed(choice.operator, (str,), f"{field}.operator")
+    for name, value in _typed(choice.parameters, (dict,), f"{field}.parameters").items():
+        _typed(value, (bool, int, float, str), f"{field}.parameters.{name}")
+    return choice
+
+
+def _typed(value: Any, types: tuple[Any, ...], field: str) -> Any:
+    if type(value) not in types:  # ``isinstance`` would take true for 1
+        raise TypeError(f"{field} must be {' or '.join(kind.__name__ for kind in types)}, got {value!r}")
+    return value

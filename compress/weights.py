@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,7 +31,13 @@ class WeightFormat:
 
     def layout(self, shape: tuple[int, ...], numerics: Numerics) -> CodeLayout:
         """Return how much is stored of a weight whose shape is ``shape`` in the operator's own layout."""
-        return self.build(numerics).layout((shape[self.axis], *shape[: self.axis], *shape[self.axis + 1 :]))
+        return _layout(self, (shape[self.axis], *shape[: self.axis], *shape[self.axis + 1 :]), numerics)
+
+
+@lru_cache(maxsize=1 << 13)  # a search asks for the same few hundred layouts again and again
+def _layout(format: WeightFormat, shape: tuple[int, ...], numerics: Numerics) -> CodeLayout:
+    """Return the layout of a weight, channels first; a quantizer is a module, and slow to build for that alone."""
+    return format.build(numerics).layout(shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@ import torch
 
 from compress.network.graph import Network
 from compress.plan import LayerBits, Numerics, Plan
-from compress.weights import assign_formats, encode, with_gain
+from compress.weights import WeightFormat, assign_formats, encode, with_gain
 from hwmodels.errors import InputError, UnknownNameError
 from tests.compress.networks import Builder, chain, grouped
 
@@ -107,3 +107,17 @@ def test_a_gain_goes_into_the_scales_where_they_can_hold_it(scale_format: str) -
     else:
         assert (torch.log2(scaled.codes.parameters["scale"]) % 1 == 0).all()
         torch.testing.assert_close(scaled.decode(numerics), wanted, atol=0.05, rtol=0.05)
+
+
+def test_a_layout_is_worked_out_once_for_equal_weights_and_apart_for_others() -> None:
+    format = WeightFormat(quantizer="uniform", bits=3)
+    per_channel, per_tensor = Numerics(), Numerics(weight_granularity="tensor")
+
+    layout = format.layout((4, 2, 3, 3), per_channel)
+
+    assert (layout.codes, layout.bits, layout.parameter_count) == (72, 3, 4)
+    assert format.layout((4, 2, 3, 3), Numerics()) is layout
+    assert format.layout((4, 2, 3, 3), per_tensor).parameter_count == 1
+    assert WeightFormat(quantizer="uniform", bits=5).layout((4, 2, 3, 3), per_channel).bits == 5
+    # A transposed convolution's channels are its second dimension.
+    assert WeightFormat(quantizer="uniform", bits=3, axis=1).layout((4, 2, 3, 3), per_channel).parameter_count == 2
