@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -17,7 +18,7 @@ from compress.apply import Compressed
 from compress.checkpoint.layout import MANIFEST_VERSION, Layout, header, layout_of, torch_dtype
 from compress.checkpoint.packing import pack, unpack
 from compress.network.build import build_module
-from compress.network.check import check_graph
+from compress.network.check import check_graph, check_parameters
 from compress.network.graph import Network
 from compress.plan import Numerics, Plan
 from compress.quantizers import Codes
@@ -93,7 +94,8 @@ def load(path: str | Path) -> fx.GraphModule:
         path: A checkpoint's directory, or a zip of it.
 
     Raises:
-        CheckpointError: It is not a checkpoint of this version, or is damaged.
+        InputError: It is not a checkpoint of this version, or is damaged: a ``CheckpointError``, or what the plan, the
+            layout or the graph in it breaks. Weights that are not finite are refused.
     """
     compressed, manifest = load_compressed(path)
     module = build_module(compressed.network)
@@ -113,8 +115,11 @@ def load_compressed(path: str | Path) -> tuple[Compressed, dict[str, Any]]:
     shapes = {coded.name: coded.shape for coded in layout.coded} | {plain.name: plain.shape for plain in layout.plain}
     graph = check_graph(manifest["graph"], shapes)
     tensors, coded = _unpack(weights, layout, plan.numerics)
-    float_layers = manifest.get("float_layers", {})
     network = Network(graph=graph, tensors=tensors)
+    check_parameters(network)
+    float_layers = manifest.get("float_layers", {})
+    if not isinstance(float_layers, dict):
+        raise CheckpointError(MANIFEST_FILE, "float_layers must be an object", type(float_layers).__name__)
     return Compressed(network=network, coded=coded, plan=plan, float_layers=float_layers), manifest
 
 
@@ -201,7 +206,7 @@ def _read_members(path: Path, names: tuple[str, ...]) -> list[bytes]:
     try:
         with zipfile.ZipFile(path) as bundle:
             return [_bounded_member(bundle, name) for name in names]
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # the last: it is encrypted
         raise CheckpointError("path", "must be a checkpoint's directory or a zip of it", str(error)) from error
 
 

@@ -100,15 +100,15 @@ class Layout:
         except (KeyError, TypeError) as error:
             raise InputError("manifest.layout", "must have the keys of this version", str(error)) from error
         names = [*(coded.name for coded in layout.coded), *(plain.name for plain in layout.plain)]
-        if len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
+        if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
             raise InputError("manifest.layout", "names must be text, each once")
         for plain in layout.plain:
-            if plain.dtype not in _DTYPES:
+            if not isinstance(plain.dtype, str) or plain.dtype not in _DTYPES:
                 raise InputError("manifest.layout", f"dtype must be one of {', '.join(_DTYPES)}", plain.dtype)
         for coded in layout.coded:
             if not isinstance(coded.format.quantizer, str) or type(coded.format.bits) is not int:
                 raise InputError("manifest.layout", "a format must name a quantizer and its bits", coded.format)
-            if coded.format.axis not in range(len(coded.shape)):
+            if type(coded.format.axis) is not int or coded.format.axis not in range(len(coded.shape)):
                 raise InputError("manifest.layout", "axis must be a dimension of the weight", coded.format.axis)
         return layout
 

@@ -60,6 +60,15 @@ def check_network(network: Network) -> None:
         InputError: A rule is broken.
     """
     check_graph(network.graph.to_json(), {name: tuple(tensor.shape) for name, tensor in network.tensors.items()})
+    check_parameters(network)
+
+
+def check_parameters(network: Network) -> None:
+    """Check that the parameters of all nodes are finite float32 numbers; on the ``meta`` device only that type.
+
+    Raises:
+        GraphError: One is not.
+    """
     used = {name for node in network.graph.nodes for name in node.parameters.values()}
     for name in sorted(used):
         tensor = network.tensors[name]

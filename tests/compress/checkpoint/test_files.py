@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,18 @@ def truncate(directory: Path) -> None:
     spoil_manifest(lambda manifest: manifest["files"]["model.safetensors"].update(sha256=digest))(directory)
 
 
+def replace_value(directory: Path, tensor: str, value: float) -> None:
+    """Write ``value`` over the first one of a float tensor, and the digest that fits."""
+    path = directory / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    data = 8 + int.from_bytes(content[:8], "little")
+    start = data + json.loads(content[8:data])[tensor]["data_offsets"][0]
+    content[start : start + 4] = struct.pack("<f", value)
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    spoil_manifest(lambda manifest: manifest["files"]["model.safetensors"].update(sha256=digest))(directory)
+
+
 HOSTILE: dict[str, Callable[[Path], object]] = {
     "no manifest": lambda directory: (directory / "manifest.json").unlink(),
     "no weights": lambda directory: (directory / "model.safetensors").unlink(),
@@ -180,6 +193,18 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "an unknown operator": spoil_manifest(lambda manifest: manifest["graph"]["nodes"][0].update(op="eval")),
     "a plan without numerics": spoil_manifest(lambda manifest: manifest["plan"].pop("numerics")),
     "files are a list": spoil_manifest(lambda manifest: manifest.update(files=[])),
+    "an axis is no integer": spoil_manifest(lambda manifest: manifest["layout"]["coded"][0]["format"].update(axis=0.0)),
+    "a name is a list": spoil_manifest(lambda manifest: manifest["layout"]["coded"][0].update(name=[])),
+    "a type is an object": spoil_manifest(lambda manifest: manifest["layout"]["plain"][0].update(dtype={})),
+    "numerics of another type": spoil_manifest(lambda manifest: manifest["plan"]["numerics"].update(weight_range=[])),
+    "float layers are a list": spoil_manifest(lambda manifest: manifest.update(float_layers=[])),
+    "a number beyond any float": spoil_manifest(
+        lambda manifest: next(node for node in manifest["graph"]["nodes"] if node["op"] == "quantize")[
+            "attributes"
+        ].update(scale=10**400)
+    ),
+    "a scale that is not a number": lambda directory: replace_value(directory, "parameters", float("nan")),
+    "an infinite bias": lambda directory: replace_value(directory, "float32", float("inf")),
 }
 
 
@@ -215,4 +240,32 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         bundle.writestr("manifest.json", b" " * 1_000_000)
 
     with pytest.raises(CheckpointError, match="at most 1000 bytes"):
+        load(tmp_path / "a.zip")
+
+
+def flip_compressed_bytes(content: bytearray) -> None:
+    """Damage what stands behind the local header of the first member."""
+    for place in range(120, 160):
+        content[place] ^= 0xFF
+
+
+def say_encrypted(content: bytearray) -> None:
+    """Set bit 0 of every member's flags, in the local headers and in the directory."""
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(mark)
+        while place >= 0:
+            content[place + flags] |= 1
+            place = content.find(mark, place + 4)
+
+
+@pytest.mark.parametrize("damage", [flip_compressed_bytes, say_encrypted])
+def test_a_zip_that_cannot_be_unpacked_is_refused(damage: Callable[[bytearray], None], tmp_path: Path) -> None:
+    some_checkpoint(tmp_path / "a")
+    packed = io.BytesIO()
+    archive(tmp_path / "a", packed)
+    content = bytearray(packed.getvalue())
+    damage(content)
+    (tmp_path / "a.zip").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match="directory or a zip"):
         load(tmp_path / "a.zip")
