@@ -75,7 +75,7 @@ def peak_memory_many(
         freed = sum((tensor_bytes[name] for name in dying), start=np.int64(0))
         step = live + outputs
         shared = np.minimum(freed, outputs)
-        if kernel.kind in _IN_PLACE and kernel.op not in _COPIES and len(dying) == 1:
+        if _in_place(kernel) and len(dying) == 1:
             step = step - np.where(outputs <= freed, shared, 0)
         elif memory.rule == "overlapping":
             shape = workload.tensors[kernel.inputs[0]].shape
@@ -98,7 +98,12 @@ def peak_memory_many(
 
 
 _IM2COL = (KernelKind.CONV, KernelKind.POINTWISE, KernelKind.DEPTHWISE)
-_IN_PLACE = (KernelKind.ELEMENTWISE, KernelKind.NORMALISATION, KernelKind.DATA_MOVEMENT)
+_VIEWS = ("flatten", "reshape", "squeeze", "unsqueeze")  # of what moves data, these leave it where it lies
+
+
+def _in_place(kernel: Kernel) -> bool:
+    """Return whether a kernel may write its output over its one input."""
+    return kernel.kind in (KernelKind.ELEMENTWISE, KernelKind.NORMALISATION) or kernel.op in _VIEWS
 
 
 def _overlap(kernel: Kernel, workload: Workload, memory: Memory, *, freed: int, outputs: int, dying: int) -> int:
@@ -106,7 +111,7 @@ def _overlap(kernel: Kernel, workload: Workload, memory: Memory, *, freed: int, 
     shared = min(freed, outputs)
     if not shared:
         return 0
-    if kernel.kind in _IN_PLACE and (kernel.op not in _COPIES) and dying == 1:
+    if _in_place(kernel) and dying == 1:
         return shared if outputs <= freed else 0
     if memory.rule == "overlapping":
         # A window of input rows must stay readable while the output is written over the rest.
@@ -117,6 +122,3 @@ def _overlap(kernel: Kernel, workload: Workload, memory: Memory, *, freed: int, 
     if memory.rule == "in_place_depthwise" and kernel.kind is KernelKind.DEPTHWISE and outputs <= freed:
         return outputs - ceil(outputs / max(kernel.out_channels, 1))
     return 0
-
-
-_COPIES = ("concat", "pad", "resize", "slice", "transpose", "gather", "split")

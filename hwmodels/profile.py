@@ -57,9 +57,10 @@ class Formats(Part):
 class Memory(Part):
     """Capacities, and the rule by which the runtime lays out activations.
 
-    ``plain``: inputs and outputs of a step do not overlap, element-wise steps work in place. ``overlapping``: the
-    output may overwrite the input behind a window of ``overlap_rows`` input rows. ``in_place_depthwise``: as ``plain``,
-    and a depthwise step needs one channel besides its input. Capacities are what the network may take.
+    ``plain``: inputs and outputs of a step do not overlap, but element-wise steps on one input work in place.
+    ``overlapping``: the output may overwrite the input behind a window of ``overlap_rows`` input rows.
+    ``in_place_depthwise``: as ``plain``, and a depthwise step needs one channel besides its input. Capacities are what
+    the network may take.
     """
 
     ram_kib: Positive | None = None

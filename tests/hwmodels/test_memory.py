@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hwmodels.memory import peak_memory_bytes
 from hwmodels.profile import Memory
 from hwmodels.quantity import Quantity
-from hwmodels.workload import Workload
+from hwmodels.workload import Kernel, KernelKind, TensorInfo, Workload
 from tests.hwmodels.networks import conv_chain, residual_block
 
 
@@ -25,8 +25,27 @@ def test_the_peak_of_a_chain_is_its_largest_pair() -> None:
 
 
 def test_a_shortcut_lives_until_it_is_added() -> None:
-    # Input and convolution's output, 64 bytes each; the addition works in place of one of them.
-    assert peak(residual_block(), Memory()) == 128 + 64
+    # Input, the convolution's output and the sum, 64 bytes each: a kernel with two inputs gets a place for its output.
+    assert peak(residual_block(), Memory()) == 3 * 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "op", "expected"),
+    [
+        (KernelKind.ELEMENTWISE, "hardswish", 64),
+        (KernelKind.DATA_MOVEMENT, "reshape", 64),
+        (KernelKind.DATA_MOVEMENT, "permute", 128),
+        (KernelKind.DATA_MOVEMENT, "pixel_shuffle", 128),
+        (KernelKind.DATA_MOVEMENT, "shuffle", 128),
+        (KernelKind.POOL, "max_pool", 128),
+    ],
+)
+def test_only_what_leaves_values_in_their_place_overwrites_its_input(kind: KernelKind, op: str, expected: int) -> None:
+    # 4 channels of 4×4 pixels are 64 bytes, in and out.
+    tensors = {name: TensorInfo(shape=(4, 4, 4), bits=8) for name in ("x", "y")}
+    kernel = Kernel(name="k", kind=kind, op=op, inputs=("x",), outputs=("y",), in_channels=4, out_channels=4)
+
+    assert peak(Workload(kernels=(kernel,), tensors=tensors, inputs=("x",), outputs=("y",)), Memory()) == expected
 
 
 def test_scratch_counts_the_im2col_columns() -> None:
