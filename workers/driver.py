@@ -231,9 +231,9 @@ class Driver:
                 measured_correct=evaluation.correct,
                 price=self._run.price(trial),
             )
-        if any(call.trial for call in self._calls.values()) or self._again:
+        if self._finalists or self._again or any(call.trial for call in self._calls.values()):
             self._take()
-        elif not self._finalists:
+        else:
             self._end("done", self._remark())
 
     def _take(self) -> None:

@@ -63,19 +63,27 @@ def searched(spec: JobSpec, *, trials: int) -> JobSpec:
 
 
 class FaultyPool(LocalPool):
-    """A pool whose evaluations, counted from 1, break in the given way; everything else is real."""
+    """A pool whose calls of one method, counted from 1, break in the given way; everything else is real."""
 
-    def __init__(self, job: JobData, faults: Mapping[int, Finished], *, always: Finished | None = None) -> None:
+    def __init__(
+        self,
+        job: JobData,
+        faults: Mapping[int, Finished],
+        *,
+        always: Finished | None = None,
+        method: str = "evaluate",
+    ) -> None:
         super().__init__(job)
+        self._method = method
         self._faults = faults
         self._always = always
-        self.evaluations = 0
+        self.calls = 0
         self._fault: Finished | None = None
 
     def submit(self, slot: int, method: str, **arguments: Any) -> None:
-        if method == "evaluate":
-            self.evaluations += 1
-            self._fault = self._faults.get(self.evaluations, self._always)
+        if method == self._method:
+            self.calls += 1
+            self._fault = self._faults.get(self.calls, self._always)
         super().submit(slot, method, **arguments)
 
     def wait(self, timeout_s: float) -> list[Finished]:
@@ -185,7 +193,7 @@ def test_what_breaks_every_limit_is_listed_and_never_evaluated(spec: JobSpec) ->
 
     statuses = [trial.status for trial in trials]
     assert statuses[:3] == [TrialStatus.INFEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.DONE]
-    assert pools[0].evaluations == sum(status is TrialStatus.DONE for status in statuses)
+    assert pools[0].calls == sum(status is TrialStatus.DONE for status in statuses)
     for trial in trials:
         assert trial.evaluation is not None
         assert (trial.evaluation.accuracy is None) == (trial.status is TrialStatus.INFEASIBLE)
@@ -225,6 +233,20 @@ def test_a_trial_that_loses_two_evaluators_has_failed(spec: JobSpec) -> None:
     assert [trial.status for trial in trials].count(TrialStatus.FAILED) == 1
     assert trials[3].evaluation is not None
     assert trials[3].evaluation.error == "ActorDiedError: killed"
+
+
+def test_packaging_goes_on_after_the_only_evaluator_was_lost(spec: JobSpec) -> None:
+    start = make_start(searched(replace(spec, strategy="nsga2"), trials=3), images=100)
+    lost = Finished(slot=0, error="ActorDiedError: killed", lost=True)
+
+    # The first finalist loses its evaluator twice: none is ready then, and no trial is in flight.
+    events = run(start, lambda job: FaultyPool(job, {1: lost, 2: lost}, method="package"), packaging=True)
+
+    checkpoints = [event for event in events if isinstance(event, CheckpointReady)]
+    assert len(checkpoints) > 1
+    assert [event.verified for event in checkpoints] == [False] + [True] * (len(checkpoints) - 1)
+    assert checkpoints[0].verification == {"failures": ["ActorDiedError: killed"]}
+    assert events[-1] == JobEnded(status="done", reason=None)
 
 
 def test_a_job_in_which_everything_fails_is_given_up_with_the_reasons(spec: JobSpec) -> None:
