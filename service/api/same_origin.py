@@ -34,16 +34,21 @@ class SameOrigin:
         reason = None
         if not self._is_own(host):
             reason = f"this service is not called {host!r}; TIGHTFIT_ALLOWED_HOSTS names what it is called"
-        elif origin and scope["method"] not in SAFE_METHODS and urlsplit(origin).netloc != host:
+        elif origin and scope["method"] not in SAFE_METHODS and _netloc(origin) != host:
             reason = f"a page of {origin!r} may not send anything to {host!r}"
         answer = self._app if reason is None else problem(HTTPStatus.FORBIDDEN, "foreign_origin", reason)
         await answer(scope, receive, send)
 
     def _is_own(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
-        if name in self._allowed_hosts or name == "localhost":
-            return True
         try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
+            name = urlsplit(f"//{host}").hostname or ""
+            return name in self._allowed_hosts or name == "localhost" or ipaddress.ip_address(name).is_loopback
+        except ValueError:  # not an address, or not even a name
             return False
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
