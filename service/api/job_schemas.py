@@ -1,5 +1,6 @@
 """Bodies of requests: jobs, estimates, limits. Checked once, here, and turned into ``workers.spec``."""
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -159,3 +160,12 @@ class EstimateCreate(Body):
     limits: LimitsBody = LimitsBody()
     fit_check: bool = False
     """Also say the smallest, middle and largest reachable value of each limit on each device."""
+
+    @field_validator("plan")
+    @classmethod
+    def _is_json(cls, plan: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            json.dumps(plan, allow_nan=False)  # Python reads NaN, Infinity and 1e400, which are no JSON numbers
+        except (ValueError, RecursionError):
+            raise ValueError("must hold finite numbers, and not be nested deeply") from None
+        return plan

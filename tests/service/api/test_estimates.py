@@ -86,3 +86,12 @@ def test_a_plan_that_does_not_fit_is_refused(
 def test_unknown_models_and_devices_are_404s(http: httpx.Client, model: dict[str, Any]) -> None:
     assert problem_of(ask(http, {"id": "nothing"}), 404)["code"] == "unknown_model"
     assert problem_of(ask(http, model, devices=["toaster"]), 404)["code"] == "unknown_device"
+
+
+@pytest.mark.parametrize("number", ["1e400", "NaN", "-Infinity"])
+def test_a_plan_holds_finite_numbers(http: httpx.Client, model: dict[str, Any], number: str) -> None:
+    body = f'{{"model_id": "{model["id"]}", "devices": ["stm32h743"], "plan": {{"keep_ratios": {{"a": {number}}}}}}}'
+
+    problem = problem_of(http.post("/v1/estimates", content=body, headers={"content-type": "application/json"}), 422)
+
+    assert problem["errors"][0]["field"] == "plan"  # type: ignore[index]
