@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from hwmodels.errors import InputError
 from service.api.dependencies import ServicesOf, find_job
+from service.errors import NotFoundError
 from service.services import Services
 from service.store.events import Events
 from service.store.records import EventRecord, JobRecord
@@ -47,7 +48,10 @@ async def stream_events(
 async def _stream(services: Services, request: Request, job_id: str, after: int) -> AsyncIterator[str]:
     quiet_s = 0.0
     while not await request.is_disconnected() and not request.app.state.stopping:
-        job, events = await anyio.to_thread.run_sync(_look, services, job_id, after)
+        try:
+            job, events = await anyio.to_thread.run_sync(_look, services, job_id, after)
+        except NotFoundError:  # deleted meanwhile
+            return
         for event in events:
             after, quiet_s = event.sequence, 0.0
             yield _frame(event)

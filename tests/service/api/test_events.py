@@ -107,3 +107,15 @@ def test_an_id_that_is_none_is_refused(http: httpx.Client, job: dict[str, Any], 
     answer = http.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": after})
 
     assert problem_of(answer, 422)["errors"][0]["field"] == "Last-Event-ID"  # type: ignore[index]
+
+
+def test_a_stream_ends_when_its_job_is_deleted(running: Running, job: dict[str, Any]) -> None:
+    with running.http.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
+        chunks = answer.iter_bytes()
+        first = next(events(chunks))
+        assert running.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
+
+        rest = list(chunks)  # a stream that is cut off raises
+
+    assert json.loads(first.data)["status"] == "queued"
+    assert rest == []
