@@ -1,6 +1,7 @@
 """Errors as RFC 9457 ``application/problem+json``: one table maps kinds to status codes."""
 
 import logging
+import reprlib
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -28,11 +30,17 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     IngestUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     OperationalError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoConnectionError: HTTPStatus.SERVICE_UNAVAILABLE,
+    OSError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     AppError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """The nearest class decides."""
 
 CODE_OF_HTTP = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +49,7 @@ def problem(status: int, code: str, detail: str, errors: Sequence[FieldError] = 
     """Return an answer that says what is wrong."""
     title = HTTPStatus(status).phrase
     body = Problem(
-        type=f"/v1/problems/{code}", title=title, status=status, detail=detail, code=code, errors=list(errors)
+        type=f"/v1/problems/{code}", title=title, status=status, detail=_utf8(detail), code=code, errors=list(errors)
     )
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return JSONResponse(body.model_dump(mode="json"), status, headers, PROBLEM_TYPE)
@@ -63,12 +71,17 @@ async def _expected(request: Request, error: Exception) -> Response:
         parts: tuple[InputError, ...] = getattr(error, "errors", (error,))
         return problem(status, error.code, "; ".join(str(part) for part in parts), [_field(part) for part in parts])
     if isinstance(error, NotFoundError) and error.field is not None:
-        row = FieldError(field=error.field, rule=error.detail, value=error.value)
-        return problem(status, error.code, error.detail, [row])
+        return problem(status, error.code, error.detail, [_row(error.field, error.detail, error.value)])
     if isinstance(error, AppError):
         return problem(status, error.code, error.detail)
     if isinstance(error, IngestUnavailableError):
         return problem(status, "ingest_unavailable", str(error))
+    if isinstance(error, DataError):  # a NUL in a text, which PostgreSQL does not take
+        return problem(status, "invalid_input", "a value has characters that cannot be stored")
+    if isinstance(error, OSError):
+        logger.error("%s %s: files cannot be read or written", request.method, request.url.path, exc_info=error)
+        reason = error.strerror or type(error).__name__
+        return problem(status, "storage_unavailable", f"the service cannot read or write its files now: {reason}")
     logger.error("the database does not answer", exc_info=error)
     return problem(status, "database_unavailable", "the database does not answer; try again")
 
@@ -76,10 +89,10 @@ async def _expected(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     rows = [
-        FieldError(
-            field=".".join(str(part) for part in row["loc"][1:]) or str(row["loc"][0]),
-            rule=row["msg"].removeprefix("Value error, "),
-            value=_plain(row.get("input")),
+        _row(
+            ".".join(str(part) for part in row["loc"][1:]) or str(row["loc"][0]),
+            row["msg"].removeprefix("Value error, "),
+            row.get("input"),
         )
         for row in error.errors()
     ]
@@ -89,6 +102,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, OSError):  # a form whose file could not be kept
+        return await _expected(request, error.__cause__)
     code = CODE_OF_HTTP.get(error.status_code, "error")
     answer = problem(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
     answer.headers.update(error.headers or {})
@@ -101,15 +116,26 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _field(error: InputError) -> FieldError:
-    return FieldError(field=error.field, rule=error.rule, value=_plain(error.value))
+    return _row(error.field, error.rule, error.value)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can carry and that is not long."""
-    if value is None or isinstance(value, (bool, int)):
+def _row(field: str, rule: str, value: Any) -> FieldError:
+    return FieldError(field=_utf8(field), rule=_utf8(rule), value=_plain(value))
+
+
+def _plain(value: Any, *, within: bool = False) -> Any:
+    """Return a value that JSON can carry and that is neither long nor deep."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) < 2**63:
         return value
     if isinstance(value, float):
         return value if abs(value) < float("inf") else str(value)  # also NaN
-    if isinstance(value, (list, tuple)) and len(value) <= 16:
-        return [_plain(item) for item in value]
-    return value[:200] if isinstance(value, str) else repr(value)[:200]
+    if isinstance(value, (list, tuple)) and len(value) <= 16 and not within:
+        return [_plain(item, within=True) for item in value]
+    return _utf8(value[:200] if isinstance(value, str) else _SHORT.repr(value)[:200])
+
+
+def _utf8(text: str) -> str:
+    """Return a text that can be encoded: JSON may name half of a surrogate pair, which is no character."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,8 +1,18 @@
+import shutil
+from pathlib import Path
+
+import anyio
 import httpx
 import pytest
 
+from service.app import create_app
+from service.settings import Settings
+from service.store.database import Database
 from service.store.identifiers import new_id
+from service.store.migrate import upgrade_to_head
+from service.store.uploads import Datasets
 from tests.service.api.conftest import Running
+from tests.service.api.uploads import digits, npz
 
 UNKNOWN = new_id()
 
@@ -78,6 +88,52 @@ def test_a_job_that_breaks_a_rule_is_answered_with_the_field(
     assert all(error["rule"] for error in errors)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ['"\\ud800"', "[" * 400 + "]" * 400, '{"a":' * 400 + "1" + "}" * 400, "1e400", "NaN", "1" + "0" * 4000, "true"],
+    ids=["half a character", "deep lists", "deep objects", "infinity", "not a number", "a huge number", "a truth"],
+)
+@pytest.mark.parametrize("field", ["name", "model_id", "keep"])
+def test_whatever_a_body_holds_is_told_back_in_a_422_problem(http: httpx.Client, field: str, value: str) -> None:
+    body = f'{{"devices": ["a"], "{field}": {value}}}'
+
+    problem = problem_of(http.post("/v1/jobs", content=body, headers={"content-type": "application/json"}), 422)
+
+    assert problem["code"] == "invalid_input"
+    errors = problem["errors"]
+    assert isinstance(errors, list)
+    assert any(error["field"].startswith(field) for error in errors)
+
+
+def test_a_field_whose_name_is_no_text_is_a_422_problem(http: httpx.Client) -> None:
+    body = '{"model_id": "m", "devices": ["a"], "odd \\ud800": 1}'
+
+    problem_of(http.post("/v1/jobs", content=body, headers={"content-type": "application/json"}), 422)
+
+
+@pytest.mark.parametrize("broken", ["tmp", "artifacts"])
+def test_storage_that_is_away_is_a_503_problem_and_leaves_nothing(tmp_path: Path, broken: str) -> None:
+    settings = Settings(home=tmp_path / "home")
+    database = Database(settings.database_url)
+    upgrade_to_head(database)
+    app = create_app(settings)
+    shutil.rmtree(settings.home / broken)
+    (settings.home / broken).write_text("a file where a folder should be")
+
+    async def post() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+            return await http.post("/v1/datasets", files={"file": npz(**digits())})
+
+    answer = anyio.run(post)
+
+    app.state.services.close()
+    assert problem_of(answer, 503)["code"] == "storage_unavailable"
+    assert answer.headers["retry-after"]
+    with database.read() as connection:
+        assert Datasets(connection).page() == []
+    database.close()
+
+
 def test_a_body_that_is_not_json_is_a_422_problem(http: httpx.Client) -> None:
     problem_of(http.post("/v1/jobs", content=b"{", headers={"content-type": "application/json"}), 422)
 
@@ -106,6 +162,20 @@ def test_a_long_upload_is_refused_and_leaves_nothing(running: Running) -> None:
 @pytest.mark.parametrize("path", ["/v1/jobs?limit=0", "/v1/jobs?limit=201", "/v1/jobs?status=lost"])
 def test_a_query_that_breaks_a_rule_is_a_422_problem(http: httpx.Client, path: str) -> None:
     assert problem_of(http.get(path), 422)["errors"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/%00", "/v1/jobs?cursor=%00", "/v1/models/%00", "/v1/trials/%00-1"])
+def test_what_postgresql_cannot_store_is_a_422_problem(postgresql_at_head: str, tmp_path: Path, path: str) -> None:
+    app = create_app(Settings(home=tmp_path, database_url=postgresql_at_head))
+
+    async def get() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+            return await http.get(path)
+
+    answer = anyio.run(get)
+
+    app.state.services.close()
+    assert problem_of(answer, 422)["code"] == "invalid_input"
 
 
 def test_an_idempotency_key_has_a_greatest_length(http: httpx.Client) -> None:
