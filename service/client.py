@@ -11,6 +11,7 @@ with Client("http://127.0.0.1:8321") as client:
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -124,6 +125,7 @@ class Client:
         self,
         path: str | Path,
         *,
+        data: str | Path | None = None,
         name: str | None = None,
         architecture: str | None = None,
         preprocessing: Mapping[str, Any] | None = None,
@@ -131,14 +133,19 @@ class Client:
     ) -> ModelRead:
         """Upload an ONNX file, or the safetensors of a named ``architecture``.
 
+        ``data`` is the file in which an ONNX file keeps its tensors; where ``<path>.data`` exists, as PyTorch's
+        exporter writes it by default, that is taken.
         ``preprocessing`` has ``layout``, ``scale``, ``mean`` and ``std``: what turns stored pixels into the input.
         """
         fields = {"task": task, "name": name, "architecture": architecture, **_form(preprocessing or {})}
-        return self._upload("/v1/models", path, fields, ModelRead)
+        beside = Path(f"{path}.data")
+        if data is None and architecture is None and beside.is_file():
+            data = beside
+        return self._upload("/v1/models", {"file": path, "data": data}, fields, ModelRead)
 
     def upload_dataset(self, path: str | Path, *, name: str | None = None) -> DatasetRead:
         """Upload an ``.npz`` with ``x`` and ``y``."""
-        return self._upload("/v1/datasets", path, {"name": name}, DatasetRead)
+        return self._upload("/v1/datasets", {"file": path}, {"name": name}, DatasetRead)
 
     def models(self, *, limit: int = 50) -> list[ModelSummary]:
         """Return the newest models."""
@@ -299,14 +306,15 @@ class Client:
     def _post(self, path: str, body: Any, kind: type[Read], **options: Any) -> Read:
         return _read(self._ask("POST", path, json=body, **options), kind)
 
-    def _upload(self, path: str, file: str | Path, fields: Query, kind: type[Read]) -> Read:
-        source = Path(file)
-        try:
-            with source.open("rb") as content:
-                answer = self._ask("POST", path, data=_present(fields), files={"file": (source.name, content)})
-        except OSError as error:
-            raise ClientError(f"cannot read {source}: {error.strerror or error}") from error
-        return _read(answer, kind)
+    def _upload(self, path: str, files: Mapping[str, str | Path | None], fields: Query, kind: type[Read]) -> Read:
+        with ExitStack() as opened:
+            parts = {}
+            for field, source in ((field, Path(file)) for field, file in files.items() if file is not None):
+                try:
+                    parts[field] = (source.name, opened.enter_context(source.open("rb")))
+                except OSError as error:
+                    raise ClientError(f"cannot read {source}: {error.strerror or error}") from error
+            return _read(self._ask("POST", path, data=_present(fields), files=parts), kind)
 
     def _download(self, path: str, target: str | Path, **query: str | None) -> Path:
         destination = Path(target)

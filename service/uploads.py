@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,11 +24,19 @@ LAYOUTS = ("NHWC", "NCHW")
 
 
 def add_model(
-    services: Services, file: BinaryIO, *, name: str, architecture: str | None, task: str, preprocessing: Preprocessing
+    services: Services,
+    file: BinaryIO,
+    data: BinaryIO | None,
+    *,
+    name: str,
+    architecture: str | None,
+    task: str,
+    preprocessing: Preprocessing,
 ) -> tuple[ModelRecord, bool]:
     """Ingest and store a network; say whether it is new.
 
-    The same file with the same words about it is one model, under the name that it first had.
+    The same files with the same words about them are one model, under the name that it first had. ``data`` holds the
+    tensors of an ONNX file that keeps them beside itself; it is not stored, the model's own weights are.
 
     Raises:
         InputError: The file or one of the fields cannot be used.
@@ -37,8 +45,10 @@ def add_model(
     if task not in TASKS:
         raise InputError("task", f"must be one of {', '.join(TASKS)}", task)
     _check_preprocessing(preprocessing)
-    with _on_disk(services, file) as (path, source):
-        parameters = {"path": str(path), "architecture": architecture}
+    with ExitStack() as files:
+        path, source = files.enter_context(_on_disk(services, file))
+        beside = None if data is None else files.enter_context(_on_disk(services, data))
+        parameters = {"path": str(path), "data": beside and str(beside[0]), "architecture": architecture}
         with services.ingest.run("model", parameters) as reply:
             description = checked_model(reply.result)
             _check_channels(preprocessing, description["input_shape"])
@@ -46,6 +56,8 @@ def add_model(
             weights = services.artifacts.store_file(reply.file("weights.safetensors"))
         services.artifacts.store_file(path)
     said = {"architecture": architecture, "task": task, "preprocessing": preprocessing.to_json()}
+    if beside is not None:
+        said["data"] = beside[1].digest
     model = ModelRecord(
         id=new_id(),
         owner=LOCAL_OWNER,

@@ -28,6 +28,7 @@ async def upload_model(
     services: ServicesOf,
     response: Response,
     file: Annotated[UploadFile, File(description="ONNX, or the safetensors of `architecture`")],
+    data: Annotated[UploadFile | None, File(description="Where an ONNX file keeps its tensors beside itself")] = None,
     task: Annotated[str, Form(max_length=50)] = "classification",
     name: Text = None,
     architecture: Text = None,
@@ -47,6 +48,7 @@ async def upload_model(
         add_model,
         services,
         file.file,
+        data.file if data is not None and data.size else None,
         name=name or PurePath(file.filename or "model").stem[:200] or "model",
         architecture=architecture or None,
         task=task,
@@ -81,7 +83,7 @@ def _numbers(field: str, text: str | None, default: Sequence[float]) -> tuple[fl
     try:
         data = json.loads(text)
         values = tuple(float(value) for value in (data if isinstance(data, list) else [data]))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         values = ()
     if not values or len(values) > 1024 or not all(abs(value) < float("inf") for value in values):
         raise InputError(field, "must be a number or a JSON list of numbers", text)

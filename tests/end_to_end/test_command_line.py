@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from service.cli.demo import NETWORK
+from tests.compress.network.onnx_import.exporting import CURRENT, export
 from tests.end_to_end.conftest import ROOT, TRIALS, RunningJob
 
 pytestmark = pytest.mark.slow
@@ -46,6 +48,19 @@ def test_estimate_prices_a_file_on_devices(running: RunningJob) -> None:
     shown = tightfit(running, "estimate", "--model", NETWORK, "--device", "stm32h743", "--layers").stdout
     assert "329,448" in shown
     assert "node_linear" in shown
+
+
+def test_estimate_takes_what_the_exporter_writes_by_default(running: RunningJob, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 10)
+    )
+    beside = export(network, torch.zeros(1, 3, 8, 8), tmp_path / "net.onnx", CURRENT)
+    assert beside == tmp_path / "net.onnx.data"
+
+    priced = answer(running, "estimate", "--model", tmp_path / "net.onnx", "--device", "raspberry-pi-4")
+
+    # 8 × 3 × 9 + 8 of the convolution, 288 × 10 + 10 of the head
+    assert priced["estimates"][0]["model_bytes"] == (224 + 2_890) * 4
 
 
 def test_watch_follows_a_job_to_its_end(running: RunningJob) -> None:

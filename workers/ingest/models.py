@@ -28,12 +28,21 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def ingest_model(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """Read an ONNX file, or the weights of a named architecture; write graph and tensors, return the description."""
-    path = Path(parameters["path"])
+    """Read a network; write its graph and tensors, return the description.
+
+    ``path`` is an ONNX file, or the safetensors of ``architecture``; ``data`` is the file in which the ONNX file keeps
+    its tensors, or ``None``.
+    """
+    path, data = Path(parameters["path"]), parameters["data"]
     if path.stat().st_size == 0:
         raise IngestError("file", "must not be empty", code="empty_file")
     architecture = parameters["architecture"]
-    network = import_onnx(path) if architecture is None else from_architecture(architecture, path)
+    if architecture is None:
+        network = import_onnx(path, None if data is None else Path(data))
+    elif data is None:
+        network = from_architecture(architecture, path)
+    else:
+        raise IngestError("data", "belongs to an ONNX file; the weights of an architecture are one file")
     check_network(network)
     description = describe(network)
     write_json(folder / GRAPH_FILE, network.graph.to_json())

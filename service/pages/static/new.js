@@ -1,4 +1,4 @@
-// Uploads the two files, then submits the job; what the service refuses is shown with field, rule and value.
+// Uploads the network and the images, then submits the job; what the service refuses is shown with field, rule and value.
 
 const form = document.getElementById("new");
 const answer = document.getElementById("answer");
@@ -56,6 +56,7 @@ form.addEventListener("submit", async (event) => {
     const model = await upload("/v1/models", field.model.files[0], {
       task: "classification", layout: field.layout.value, scale: field.scale.value,
       mean: numbers(field.mean.value), std: numbers(field.std.value),
+      ...(field.tensors.files.length ? { data: field.tensors.files[0] } : {}),
     });
     say("", ["Reading the images…"]);
     const dataset = await upload("/v1/datasets", field.data.files[0], {});

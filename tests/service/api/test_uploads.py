@@ -1,8 +1,9 @@
 import httpx
+import numpy as np
 import pytest
 
 from tests.service.api.conftest import Running
-from tests.service.api.uploads import WEIGHTS, digits, npz, post_dataset, post_model
+from tests.service.api.uploads import WEIGHTS, digits, npz, onnx_with_external_data, post_dataset, post_model
 
 
 def test_a_model_is_answered_with_its_parts_and_prices(http: httpx.Client) -> None:
@@ -25,6 +26,28 @@ def test_the_same_network_comes_from_weights_of_a_named_architecture(http: httpx
     assert by_name["format"] == "digits_resnet"
     assert by_name["macs"] == by_file["macs"]
     assert len(by_name["layers"]) == len(by_file["layers"])
+
+
+def test_a_network_may_keep_its_tensors_in_a_second_file(http: httpx.Client) -> None:
+    weight = np.arange(640, dtype=np.float32)  # (10, 64), as the network says
+    network = onnx_with_external_data("net.onnx.data")
+
+    alone = post_model(http, network)
+    together = post_model(http, network, beside=weight.tobytes())
+    others = post_model(http, network, beside=(2 * weight).tobytes())
+    short = post_model(http, network, beside=weight[1:].tobytes())
+
+    assert (alone.status_code, alone.json()["code"]) == (422, "external_data")
+    assert "'net.onnx.data': hand that file in too" in alone.json()["detail"]
+    assert (together.status_code, together.json()["parameters"]) == (201, 640)
+    assert others.json()["id"] != together.json()["id"]
+    assert (short.status_code, short.json()["errors"][0]["field"]) == (422, "data")
+
+
+def test_weights_of_an_architecture_have_no_second_file(http: httpx.Client) -> None:
+    answer = post_model(http, WEIGHTS.read_bytes(), architecture="digits_resnet", beside=b"more")
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "data")
 
 
 def test_the_same_model_again_is_the_same_model(running: Running) -> None:

@@ -26,10 +26,17 @@ def digits(count: int = 200) -> dict[str, Any]:
 
 
 def post_model(
-    http: httpx.Client, content: bytes | None = None, *, name: str = "net.onnx", **fields: str
+    http: httpx.Client,
+    content: bytes | None = None,
+    *,
+    name: str = "net.onnx",
+    beside: bytes | None = None,
+    **fields: str,
 ) -> httpx.Response:
-    data = ONNX.read_bytes() if content is None else content
-    return http.post("/v1/models", files={"file": (name, data)}, data={**WORDS, **fields})
+    files = {"file": (name, ONNX.read_bytes() if content is None else content)}
+    if beside is not None:
+        files["data"] = (f"{name}.data", beside)
+    return http.post("/v1/models", files=files, data={**WORDS, **fields})
 
 
 def post_dataset(http: httpx.Client, content: bytes, *, name: str = "data.npz") -> httpx.Response:

@@ -163,7 +163,7 @@ def test_a_closed_client_takes_nothing_more(tmp_path: Path) -> None:
 )
 def test_what_is_no_model_is_refused(client: IngestClient, tmp_path: Path, content: bytes, code: str) -> None:
     (tmp_path / "net.onnx").write_bytes(content)
-    parameters = {"path": str(tmp_path / "net.onnx"), "architecture": None}
+    parameters = {"path": str(tmp_path / "net.onnx"), "data": None, "architecture": None}
 
     with pytest.raises(IngestError) as refusal, client.run("model", parameters):
         pass
