@@ -78,7 +78,7 @@ class JobRun:
     def _run(self) -> None:
         try:
             while self._once():
-                logger.warning("job %s: its driver died; starting another one", self.job.id)
+                logger.info("job %s: start %d", self.job.id, self.job.attempts)
         except LeaseLostError as error:
             logger.warning("%s; leaving it alone", error.detail)
         except OperationalError:
@@ -104,7 +104,11 @@ class JobRun:
                 "the log of the service says what the last driver died of"
             )
             return False
-        start, trials = self._read()
+        try:
+            start, trials = self._read()
+        except OSError as error:
+            self._wait_for_next_start(error)
+            return True
         recorder = Recorder(
             self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
         )
@@ -114,9 +118,7 @@ class JobRun:
         except DriverLostError as error:
             if self._honoured():
                 return False
-            logger.warning("job %s: %s", self.job.id, error)
-            self._count_attempt()
-            self._stopping.wait(min(2.0 ** (self.job.attempts - 2), LONGEST_BACKOFF_S))
+            self._wait_for_next_start(error)
             return True
         finally:
             self._stop_driver()
@@ -187,10 +189,13 @@ class JobRun:
         except OperationalError:
             logger.exception("cannot write that job %s failed; its lease will run out", self.job.id)
 
-    def _count_attempt(self) -> None:
+    def _wait_for_next_start(self, error: Exception) -> None:
+        """Count a start that came to nothing, and wait the longer the more there were."""
+        logger.warning("job %s: %s; starting it again", self.job.id, error)
         with self._database.write() as connection:
             job = Leases(connection, seconds=self._settings.lease_seconds).hold(self.job.id, self.job.epoch)
             self.job = change(connection, job, {"attempts": job.attempts + 1})
+        self._stopping.wait(min(2.0 ** (self.job.attempts - 2), LONGEST_BACKOFF_S))
 
     def _stop_driver(self) -> None:
         driver, self._driver = self._driver, None
