@@ -59,8 +59,14 @@ class Supervised:
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping.is_set():
             since = time.monotonic()
-            # Its own session: a Ctrl-C is for the service, which then ends the child in order.
-            self._process = subprocess.Popen(self._arguments, env=self._environment, start_new_session=True)
+            try:
+                # Its own session: a Ctrl-C is for the service, which then ends the child in order.
+                self._process = subprocess.Popen(self._arguments, env=self._environment, start_new_session=True)
+            except OSError as error:  # no memory or no place for a process, say
+                backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+                logger.error("%s cannot be started: %s; trying again in %.1f s", self._arguments[-1], error, backoff_s)
+                self._stopping.wait(backoff_s)
+                continue
             while self._process.poll() is None and not self._stopping.wait(0.2):
                 pass
             if self._stopping.is_set():

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from service.processes import Supervised
@@ -32,6 +33,20 @@ def test_a_child_that_dies_is_started_again_and_ended_with_the_service() -> None
 
     assert gone(first)
     assert gone(second)
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    child = Supervised([str(program)], os.environ)
+    child.start()
+    time.sleep(0.2)
+    (tmp_path / "written").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "written").chmod(0o755)
+
+    (tmp_path / "written").rename(program)
+    wait_until(lambda: child.pid is not None)
+
+    child.stop()
 
 
 def test_a_child_dies_with_a_service_that_is_killed(tmp_path: Path) -> None:
