@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 
+from hwmodels.errors import InputError
 from hwmodels.profile import Profile, builtin_profiles, json_schema, load_profile
 from service.api.dependencies import ServicesOf
 from service.api.schemas import DeviceRead, DeviceSummary, Page
@@ -16,6 +17,8 @@ from service.store.uploads import Devices
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
 
+SCHEMA = "schema"
+
 
 @router.get("")
 def list_devices(services: ServicesOf) -> Page[DeviceSummary]:
@@ -23,7 +26,7 @@ def list_devices(services: ServicesOf) -> Page[DeviceSummary]:
     return Page(items=[_summary(profile) for profile in services.profiles().values()])
 
 
-@router.get("/schema")
+@router.get(f"/{SCHEMA}")
 def device_schema() -> dict[str, Any]:
     """Return the JSON schema of a device profile."""
     return json_schema()
@@ -44,6 +47,8 @@ def add_device(
 ) -> DeviceRead:
     """Add a profile of your own. Profiles never change; the same one again is answered with 200."""
     checked = load_profile(profile)
+    if checked.name == SCHEMA:
+        raise InputError("name", "must be another one: the JSON schema of profiles is at this address", SCHEMA)
     if checked.name in builtin_profiles():
         raise ConflictError(f"{checked.name!r} ships with tightfit; choose another name", code="device_exists")
     row = DeviceRecord(

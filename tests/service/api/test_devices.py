@@ -51,6 +51,7 @@ def test_a_profile_that_ships_is_not_replaced(http: httpx.Client, custom: dict[s
         ({"clock_ghz": {"value": -1, "confidence": "measured", "source": "a guess"}}, "clock_ghz"),
         ({"colour": "red"}, "colour"),
         ({"name": "../etc"}, "name"),
+        ({"name": "schema"}, "name"),
         ({"model": {}}, "model"),
     ],
 )
