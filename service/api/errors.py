@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from hwmodels.errors import InputError
 from service.api.schemas import FieldError, Problem
@@ -36,6 +37,8 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     AppError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """The nearest class decides."""
+
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 CODE_OF_HTTP = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -107,7 +110,16 @@ async def _http(request: Request, error: Exception) -> Response:
     code = CODE_OF_HTTP.get(error.status_code, "error")
     answer = problem(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
     answer.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what may be done with a path; the router names the methods of the first route alone."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    routes = request.app.routes
+    return [name for name in METHODS if any(route.matches(scopes[name])[0] is Match.FULL for route in routes)]
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
