@@ -77,6 +77,7 @@ UPLOADS: dict[str, tuple[Callable[[httpx.Client], httpx.Response], str, str]] = 
     "an unknown task": (lambda http: post_model(http, task="poetry"), "task", "invalid_input"),
     "an unknown layout": (lambda http: post_model(http, layout="CHWN"), "layout", "invalid_input"),
     "a mean that is no number": (lambda http: post_model(http, mean="[1, 'a']"), "mean", "invalid_input"),
+    "a mean that no float holds": (lambda http: post_model(http, mean="1" + "0" * 400), "mean", "invalid_input"),
     "a mean per nothing": (lambda http: post_model(http, mean="[1, 2]", std="[1, 1]"), "mean", "invalid_input"),
     "a spread of zero": (lambda http: post_model(http, std="0"), "std", "invalid_input"),
     "a scale of zero": (lambda http: post_model(http, scale="0"), "scale", "invalid_input"),
