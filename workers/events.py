@@ -17,7 +17,7 @@ class TrialStatus(StrEnum):
 
     RUNNING = "running"
     DONE = "done"
-    INFEASIBLE = "infeasible"  # breaks an analytic limit on every device; its accuracy was never paid for
+    INFEASIBLE = "infeasible"  # proposed, breaks a limit on every device by arithmetic: its accuracy was never paid for
     FAILED = "failed"
 
 

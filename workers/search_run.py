@@ -90,6 +90,7 @@ class SearchRun:
     def next(self) -> Trial | None:
         """Return the next trial: ``running``, or ``infeasible`` and ended if it breaks the limits of every device.
 
+        Uniform baselines come first and always run, whatever they cost: they are what the search is compared with.
         ``None`` if the space has nothing new.
         """
         if self._interrupted:
@@ -123,7 +124,10 @@ class SearchRun:
         trial = _running(number, Origin.BASELINE, candidate, baseline.plan, label=baseline.label)
         if baseline.candidate is not None:
             self._study.know(baseline.candidate)
-        return self._checked(trial, {})
+        start = time.perf_counter()
+        self.price(trial)
+        self._seconds[number] = {"price": time.perf_counter() - start}
+        return trial
 
     def _proposed(self, number: int) -> Trial | None:
         rng = np.random.default_rng([self._spec.seed, number, _REPAIR_STREAM])
@@ -162,7 +166,7 @@ class SearchRun:
         return candidate if found is None else found
 
     def _checked(self, trial: Trial, seconds: dict[str, float]) -> Trial:
-        """Price a new trial; where no device can take it, it has ended already."""
+        """Price a proposed trial; where no device can take it, it has ended already."""
         start = time.perf_counter()
         evaluation = self._priced(trial)
         seconds["price"] = time.perf_counter() - start

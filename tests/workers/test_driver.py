@@ -179,7 +179,22 @@ def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(strategy: st
     assert [outcome(trial) for trial in ended(resumed)] == [outcome(trial) for trial in expected[finished:]]
 
 
-def test_what_breaks_every_limit_is_listed_and_never_evaluated(spec: JobSpec) -> None:
+def test_proposals_beyond_every_limit_are_listed_and_never_measured(spec: JobSpec) -> None:
+    device = DeviceTarget(name=MCU, limits=Limits(model_bytes=1))  # nothing is that small: no repair can help
+    pools: list[FaultyPool] = []
+
+    def make_pool(job: JobData) -> FaultyPool:
+        pools.append(FaultyPool(job, {}))
+        return pools[0]
+
+    trials = ended(run(make_start(replace(searched(spec, trials=6), devices=(device,)), images=100), make_pool))
+
+    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 3 + [TrialStatus.INFEASIBLE] * 3
+    assert [trial.origin for trial in trials] == [Origin.BASELINE] * 3 + [Origin.SEARCH] * 3
+    assert pools[0].calls == 3
+
+
+def test_baselines_are_measured_even_beyond_the_limits(spec: JobSpec) -> None:
     free = reachable_ranges(make_problem(spec))[MCU]["model_bytes"]
     # Uniform 8 and 6 bits take the same on this device, which stores 4 or 8 bits; 4 bits about half of it.
     device = DeviceTarget(name=MCU, limits=Limits(model_bytes=int(free["largest"] * 0.7)))
@@ -192,7 +207,8 @@ def test_what_breaks_every_limit_is_listed_and_never_evaluated(spec: JobSpec) ->
     trials = ended(run(make_start(replace(searched(spec, trials=8), devices=(device,)), images=100), make_pool))
 
     statuses = [trial.status for trial in trials]
-    assert statuses[:3] == [TrialStatus.INFEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.DONE]
+    assert statuses[:3] == [TrialStatus.DONE] * 3
+    assert [trial.evaluation and trial.evaluation.costs[MCU].feasible for trial in trials[:3]] == [False, False, True]
     assert pools[0].calls == sum(status is TrialStatus.DONE for status in statuses)
     for trial in trials:
         assert trial.evaluation is not None
