@@ -17,7 +17,8 @@ from hwmodels.workload import Arithmetic, Kernel, TensorInfo, Workload
 SCHEMA_VERSION = 1
 KINDS: tuple[Literal["float", "integer", "any"], ...] = ("float", "integer", "any")
 BIAS_BYTES = 4  # int32, or float32
-SCALE_BYTES = 4  # float32, one per output channel of an integer kernel
+SCALE_BYTES = 4  # float32, one per output channel of a kernel whose weights are integers
+NARROWEST_FLOAT_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class Pricer:
         if not kernel.weights:
             return 0
         stored = (kernel.weights * self._stored_weight[kernel.weight_bits] + 7) // 8 + kernel.biases * BIAS_BYTES
-        return stored if kernel.arithmetic is Arithmetic.FLOAT else stored + kernel.out_channels * SCALE_BYTES
+        on_grid = kernel.arithmetic is not Arithmetic.FLOAT or kernel.weight_bits < NARROWEST_FLOAT_BITS
+        return stored + kernel.out_channels * SCALE_BYTES if on_grid else stored
 
     def demand(self, kernel: Kernel, elements: Mapping[str, int], sizes: Mapping[str, int]) -> Demand:
         """Return what a kernel asks of this device."""

@@ -208,3 +208,11 @@ def test_a_network_that_a_device_refuses_is_not_priced_as_if_it_were_free() -> N
 
     assert not refused.deployable
     assert refused.latency_ms >= integer.latency_ms
+
+
+def test_weights_on_a_grid_bring_their_scales_even_where_the_arithmetic_is_float() -> None:
+    # 8×8×9 = 576 weights in int8, 8 biases and 8 scales of four bytes each; as float32 4 × 576 and the biases.
+    alone = conv_chain((8, 8), weight_bits=8, activation_bits=32, arithmetic=Arithmetic.FLOAT)
+
+    assert estimate(alone, PROFILES["raspberry-pi-4"]).model_bytes == 576 + 32 + 32
+    assert estimate(float_chain((8, 8)), PROFILES["raspberry-pi-4"]).model_bytes == 4 * 576 + 32
