@@ -123,7 +123,7 @@ class CostModelRegistry:
         from hwmodels import families  # noqa: F401  # registers ours; they import this module
 
         for point in entry_points(group=ENTRY_POINT_GROUP):
-            self._families.setdefault(point.name, point.load())
+            self.register(point.name)(point.load())
 
 
 COST_MODELS = CostModelRegistry()

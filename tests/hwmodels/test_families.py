@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hwmodels.bitfusion import bitfusion_cycles, parallel_factor
 from hwmodels.bitserial import bitserial_cycles
 from hwmodels.calibrate import Measurement
-from hwmodels.cost_model import COST_MODELS, CostModel
+from hwmodels.cost_model import COST_MODELS, CostModel, CostModelRegistry
 from hwmodels.dataflow import DataflowModel, layer_cycles
 from hwmodels.estimate import estimate, pricer
 from hwmodels.lookup import LookupMissError
@@ -231,6 +232,19 @@ def test_a_predictor_refuses_a_class_that_nobody_measured() -> None:
 def test_a_family_cannot_be_registered_twice() -> None:
     with pytest.raises(ValueError, match="'roofline' is registered twice"):
         COST_MODELS.register("roofline")(CostModel)
+
+
+def test_an_installed_package_cannot_take_a_name_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "third_party_family-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party-family\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[tightfit.cost_models]\ntaken = hwmodels.roofline:RooflineModel\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = CostModelRegistry()
+    registry.register("taken")(CostModel)
+
+    with pytest.raises(ValueError, match="'taken' is registered twice"):
+        registry.names()
 
 
 @pytest.mark.parametrize("name", COST_MODELS.names())
