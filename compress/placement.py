@@ -76,7 +76,7 @@ def place(graph: Graph, activation_bits: Mapping[str, int], other_bits: int) -> 
         if node.op in PASSING_OPS and _keeps_zero(node) and wants.hoist(node):
             continue
         for index, value in enumerate(node.inputs):
-            bits = _wanted(node, index, value, activation_bits, other_bits, inside, graph)
+            bits = _wanted(node, index, value, activation_bits, other_bits, inside)
             if bits is not None:
                 wants.add(value, bits, (node.name, index))
             else:
@@ -198,7 +198,6 @@ def _wanted(
     activation_bits: Mapping[str, int],
     other_bits: int,
     inside: set[str],
-    graph: Graph,
 ) -> int | None:
     if node.name in activation_bits:
         return activation_bits[node.name] if index == 0 and activation_bits[node.name] < FLOAT_BITS else None

@@ -17,7 +17,6 @@ from hwmodels.workload import KernelKind
 _DIM = Rule(kind="int", low=-8, high=8)
 _DIMS = Rule(kind="ints", low=-8, high=8)
 _SIZES = Rule(kind="ints", low=-1, high=MAX_INTEGER)
-_INDICES = Rule(kind="ints")
 
 
 def flatten(x: Tensor, *, start_dim: int, end_dim: int) -> Tensor:
