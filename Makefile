@@ -4,7 +4,7 @@ PORT ?= 8321
 DATA ?=
 MEASUREMENTS ?=
 # On Linux the default index serves PyTorch with CUDA, several gigabytes. For the CPU build alone:
-#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# make install TORCH_INDEX=<PyTorch's CPU index>
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 
