@@ -86,10 +86,6 @@ class ArtifactStore:
             raise NotFoundError("artifact", digest)
         return self._pieces(path)
 
-    def has(self, digest: str) -> bool:
-        """Whether a content is stored."""
-        return bool(self._files.exists(self._path(digest)))
-
     def copy_to(self, digest: str, path: Path) -> None:
         """Write a content to a local file."""
         with path.open("wb") as file:

@@ -71,8 +71,3 @@ class Trials:
         """Return these trials of a job, by number."""
         query = select(trials).where(trials.c.job_id == job_id, trials.c.number.in_(numbers)).order_by(trials.c.number)
         return [record(TrialRecord, row) for row in self._connection.execute(query)]
-
-    def checkpoints(self, job_id: str) -> list[TrialRecord]:
-        """Return the trials of a job that have artefacts."""
-        query = select(trials).where(trials.c.job_id == job_id, trials.c.checkpoint.is_not(None))
-        return [record(TrialRecord, row) for row in self._connection.execute(query.order_by(trials.c.number))]

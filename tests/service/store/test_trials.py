@@ -55,9 +55,9 @@ def test_a_checkpoint_is_noted_at_its_trial(database: Database) -> None:
             Trials(connection).save(job_id, trial(number, TrialStatus.DONE))
         Trials(connection).save_checkpoint(job_id, 1, {"files": {}}, verified=True)
 
-        noted = Trials(connection).checkpoints(job_id)
+        rows = Trials(connection).page(job_id)
 
-    assert [(row.number, row.checkpoint, row.verified) for row in noted] == [(1, {"files": {}}, True)]
+    assert [(row.checkpoint, row.verified) for row in rows] == [(None, False), ({"files": {}}, True)]
 
 
 def test_the_same_upload_is_stored_once(database: Database) -> None:
