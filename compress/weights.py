@@ -80,6 +80,7 @@ def assign_formats(network: Network, plan: Plan) -> Assignment:
     Raises:
         InputError: A width is not one that the quantizer, or an activation, can have.
     """
+    check_other_bits(plan.numerics)
     formats_of: dict[str, WeightFormat] = {}
     activation_bits: dict[str, int] = {}
     float_layers: dict[str, str] = {}
@@ -87,7 +88,7 @@ def assign_formats(network: Network, plan: Plan) -> Assignment:
         bits = plan.bits(node.name)
         if bits is None or bits.weight_bits >= FLOAT_BITS:
             continue
-        _check_widths(node.name, bits)
+        check_widths(node.name, bits)
         reason = _reason_for_float(node, bits, network)
         if reason is None:
             activation_bits[node.name] = bits.activation_bits
@@ -147,7 +148,12 @@ def on_accumulator_grid(bias: Tensor, steps: Tensor) -> Tensor:
     return rounded.float() * steps
 
 
-def _check_widths(layer: str, bits: LayerBits) -> None:
+def check_widths(layer: str, bits: LayerBits) -> None:
+    """Refuse widths that a layer's weights or activations cannot have.
+
+    Raises:
+        InputError: Names the layer and the widths that exist.
+    """
     allowed = QUANTIZERS.get(bits.quantizer).bit_widths
     if bits.weight_bits not in allowed:
         raise InputError(
@@ -155,6 +161,16 @@ def _check_widths(layer: str, bits: LayerBits) -> None:
         )
     if bits.activation_bits not in ACTIVATION_BITS and bits.activation_bits < FLOAT_BITS:
         raise InputError(f"layers.{layer}.activation_bits", "must be in 2..8, or 32", bits.activation_bits)
+
+
+def check_other_bits(numerics: Numerics) -> None:
+    """Refuse a width that values between quantized layers cannot have.
+
+    Raises:
+        InputError: Names the widths that exist.
+    """
+    if numerics.other_bits not in ACTIVATION_BITS:
+        raise InputError("numerics.other_bits", "must be in 2..8", numerics.other_bits)
 
 
 def _reason_for_float(node: Node, bits: LayerBits, network: Network) -> str | None:

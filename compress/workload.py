@@ -12,6 +12,7 @@ from compress.network.ops import OPS
 from compress.placement import FLOAT_BITS, LAYER_OPS, PASSING_OPS, place
 from compress.plan import LayerBits, Plan
 from compress.quantizers import QUANTIZERS
+from compress.weights import check_other_bits, check_widths
 from hwmodels.workload import Arithmetic, Kernel, KernelKind, TensorInfo, Workload
 
 _VIEWS = frozenset({"flatten", "reshape", "squeeze", "unsqueeze"})
@@ -29,7 +30,11 @@ def workload(network: Network, plan: Plan) -> Workload:
     Args:
         network: Restructured, without ``quantize`` nodes; may be on the ``meta`` device.
         plan: Only bits and numerics are read.
+
+    Raises:
+        InputError: A width is not one that the quantizer, or an activation, can have.
     """
+    check_other_bits(plan.numerics)
     graph = network.graph
     bits = {node.name: _usable(node, plan) for node in graph.nodes if node.op in LAYER_OPS}
     widths = _widths(graph, {name: chosen.activation_bits for name, chosen in bits.items() if chosen}, plan)
@@ -53,7 +58,10 @@ def workload(network: Network, plan: Plan) -> Workload:
 def _usable(node: Node, plan: Plan) -> LayerBits | None:
     """Return the layer's bits, ``None`` if it stays float."""
     chosen = plan.bits(node.name)
-    if chosen is None or chosen.weight_bits >= FLOAT_BITS or node.op not in QUANTIZERS.get(chosen.quantizer).layer_ops:
+    if chosen is None or chosen.weight_bits >= FLOAT_BITS:
+        return None
+    check_widths(node.name, chosen)
+    if node.op not in QUANTIZERS.get(chosen.quantizer).layer_ops:
         return None
     return chosen
 

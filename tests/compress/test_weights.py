@@ -57,6 +57,11 @@ def test_widths_that_do_not_exist_are_refused(bits: tuple[int, int], field: str)
         assign_formats(chain(), plan(conv1=bits))
 
 
+def test_a_width_of_other_values_that_no_grid_has_is_refused() -> None:
+    with pytest.raises(InputError, match=r"numerics\.other_bits: must be in 2\.\.8, got 16"):
+        assign_formats(chain(), Plan(numerics=Numerics(other_bits=16)))
+
+
 def test_an_unknown_quantizer_is_answered_with_the_known_ones() -> None:
     wrong = Plan(layers={"conv1": LayerBits(weight_bits=4, activation_bits=8, quantizer="magic")})
 

@@ -6,6 +6,7 @@ from compress.network.graph import Network
 from compress.plan import LayerBits, Numerics, OperatorChoice, Plan
 from compress.structure import Structure, analyse, restructure
 from compress.workload import workload
+from hwmodels.errors import InputError
 from hwmodels.workload import Arithmetic, Kernel, KernelKind, Workload
 from tests.compress.networks import NETWORKS, attentive, dense, grouped, inverted, residual, sliced
 
@@ -182,3 +183,15 @@ def test_a_workload_survives_json() -> None:
     load = _of(residual(), Plan(layers=_bits(4, 8, *_ALL)))
 
     assert Workload.from_json(load.to_json()) == load
+
+
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(0, 8), (-1, 8), (9, 8), (4, 1), (4, 16)])
+def test_widths_that_cannot_be_applied_have_no_price(weight_bits: int, activation_bits: int) -> None:
+    with pytest.raises(InputError, match=r"layers\.a\.conv1\.(weight|activation)_bits"):
+        _of(_NETWORK, Plan(layers=_bits(weight_bits, activation_bits, "a.conv1")), _STRUCTURE)
+
+
+@pytest.mark.parametrize("other_bits", [0, 1, 16, 32, 100])
+def test_other_values_have_widths_that_activations_have(other_bits: int) -> None:
+    with pytest.raises(InputError, match=r"numerics\.other_bits"):
+        _of(_NETWORK, Plan(numerics=Numerics(other_bits=other_bits)), _STRUCTURE)
