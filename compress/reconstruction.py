@@ -72,8 +72,8 @@ def reconstructed(
 
     Minimises ``|X W - Y|^2 + ridge |W - W0|^2`` per layer, where ``X`` are the patches that it reads at the samples'
     positions, ``Y`` the float network's output there (for the channels that stay) and ``W0`` the present weights, bias
-    included. Layers with groups, with shared weights, and layers that an operator added and whose output the float
-    network does not have, stay as they are.
+    included. One-dimensional convolutions, layers with groups, with shared weights, and layers that an operator added
+    and whose output the float network does not have, stay as they are.
 
     Source: He, Zhang, Sun 2017, arXiv:1707.06168, section 3.1 (reconstruction step), here layer by layer on the inputs
     that the cut network really computes.

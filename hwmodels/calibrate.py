@@ -161,7 +161,7 @@ class Design:
 
     def latency_us(self, knobs: FloatArray) -> FloatArray:
         """Return the latency of every network."""
-        # knobs: (10,) logarithms; kernels: (n,)
+        # knobs: one logarithm for each of KNOBS; arrays of kernels: (kernels,)
         compute = self._peak_us * np.exp(-knobs[self._class]) * (1 + np.exp(knobs[RAMP]) * self._inverse_channels)
         weights = self._weight_bytes * np.exp(knobs[6])
         moved = self._moved * np.exp(knobs[7]) + self._transcendental * np.exp(knobs[ELEMENT])
