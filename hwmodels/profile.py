@@ -76,8 +76,15 @@ class Memory(Part):
 class MacEnergy(Part):
     """Energy per multiply-accumulate: the 45 nm closed forms scaled to a node, times the unit's overhead."""
 
-    node_nm: Positive
+    node_nm: Positive  # 5..65: where the scaling is known
     overhead_factor: Quantity | None = None
+
+    @field_validator("node_nm")
+    @classmethod
+    def _is_known(cls, node: Quantity) -> Quantity:
+        if not 5 <= node.value <= 65:
+            raise ValueError("must be in 5..65 nm, where the scaling of energy is known")
+        return node
 
 
 class EnergyTerms(Part):

@@ -93,6 +93,15 @@ def test_zero_is_refused_where_a_price_divides_by_it() -> None:
         load_profile(data)
 
 
+@pytest.mark.parametrize("node_nm", [3, 90])
+def test_a_node_whose_energy_nobody_scales_is_refused(node_nm: int) -> None:
+    data = pi()
+    data["energy"]["mac"] = {"node_nm": {"value": node_nm, "confidence": "estimate", "source": "test"}}
+
+    with pytest.raises(ProfileError, match=r"energy\.mac\.node_nm: must be in 5\.\.65 nm"):
+        load_profile(data)
+
+
 def test_an_unknown_family_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match=r"microcontroller.*roofline"):
         load_profile({**pi(), "family": "rooflin"})
