@@ -6,7 +6,7 @@ from typing import ClassVar
 from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
-from hwmodels.quantity import Part, Positive, Quantity
+from hwmodels.quantity import Count, Part, Positive, Quantity
 from hwmodels.traffic import dram_bits, layer_traffic
 from hwmodels.workload import Arithmetic, Kernel
 
@@ -56,8 +56,8 @@ def _ceil(count: int, lanes: float) -> int:
 class BitFusionParameters(Part):
     """Units, buffers and bus of one instance."""
 
-    rows: Positive  # units along the reduction
-    columns: Positive  # units along output channels
+    rows: Count  # units along the reduction
+    columns: Count  # units along output channels
     weight_sram_kib: Positive
     input_sram_kib: Positive
     output_sram_kib: Positive

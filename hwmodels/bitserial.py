@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from hwmodels.cost_model import COST_MODELS, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
-from hwmodels.quantity import Part, Positive, Quantity
+from hwmodels.quantity import Count, Part, Positive, Quantity
 from hwmodels.systolic import gemm
 from hwmodels.traffic import dram_bits, layer_traffic
 from hwmodels.workload import Arithmetic, Kernel
@@ -30,8 +30,8 @@ def bitserial_cycles(
 class BitSerialParameters(Part):
     """An array of dot-product units that take one bit of an operand per cycle."""
 
-    rows: Positive
-    columns: Positive
+    rows: Count
+    columns: Count
     bits_per_unit: Positive
     serial: Serial
     fill_cycles: Quantity

@@ -28,7 +28,15 @@ def _above_zero(quantity: Quantity) -> Quantity:
     return quantity
 
 
+def _at_least_one(quantity: Quantity) -> Quantity:
+    if quantity.value < 1:
+        raise ValueError("value must be at least 1")
+    return quantity
+
+
 Positive = Annotated[Quantity, AfterValidator(_above_zero)]
+Count = Annotated[Quantity, AfterValidator(_at_least_one)]
+"""Of things that come whole: cores, lanes, rows."""
 
 
 def value_of(quantity: Quantity | None, default: float = 0.0) -> float:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hwmodels.cost_model import Demand
 from hwmodels.energy import EnergyModel
-from hwmodels.quantity import Part, Positive, Quantity, value_of
+from hwmodels.quantity import Count, Part, Positive, Quantity, value_of
 from hwmodels.workload import Arithmetic, Kernel, KernelKind
 
 Bits = Annotated[int, Field(ge=1, le=64)]
@@ -38,7 +38,7 @@ class Rate(Part):
     activation_bits: Bits
     macs_per_cycle_core: Positive | None = None
     gmac_per_s: Positive | None = None
-    lanes: Positive | None = None  # output channels are rounded up to a multiple
+    lanes: Count | None = None  # output channels are rounded up to a multiple
     efficiency: Efficiency | None = None  # where it differs from the model's own
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
-from hwmodels.quantity import Part, Positive, Quantity, value_of
+from hwmodels.quantity import Count, Part, Positive, Quantity, value_of
 from hwmodels.rates import Efficiency, Rate, RateTable, efficiency_class, padded_macs, ramp_factor, tile_factor
 from hwmodels.workload import Kernel
 
@@ -25,8 +25,8 @@ class Cache(Part):
 class RooflineParameters(Part):
     """Numbers of a processor with caches: CPU, GPU, or an accelerator of that shape."""
 
-    cores: Positive
-    threads: Positive
+    cores: Count
+    threads: Count
     thread_scaling: Quantity | None = None  # what each further thread adds, 0..1
     rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
     efficiency: Efficiency

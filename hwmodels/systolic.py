@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from hwmodels.cost_model import COST_MODELS, Bytes, CostModel, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.profile import Profile
-from hwmodels.quantity import Part, Positive, Quantity, value_of
+from hwmodels.quantity import Count, Part, Positive, Quantity, value_of
 from hwmodels.traffic import dram_bits, layer_traffic
 from hwmodels.workload import Arithmetic, Kernel, KernelKind
 
@@ -61,9 +61,9 @@ def mapping_efficiency(m: int, n: int, k: int, *, rows: int, columns: int, dataf
 class SystolicParameters(Part):
     """One or more arrays of multipliers of a fixed width, their buffer and their external memory."""
 
-    rows: Positive
-    columns: Positive
-    arrays: Positive
+    rows: Count
+    columns: Count
+    arrays: Count
     dataflow: Dataflow
     hidden_fill: bool = False
     operand_bits: Positive

@@ -102,6 +102,15 @@ def test_a_node_whose_energy_nobody_scales_is_refused(node_nm: int) -> None:
         load_profile(data)
 
 
+@pytest.mark.parametrize("name", ["threads", "cores"])
+def test_half_a_thread_is_refused(name: str) -> None:
+    data = pi()
+    data["model"][name]["value"] = 0.5
+
+    with pytest.raises(ProfileError, match=rf"model\.{name}: value must be at least 1"):
+        load_profile(data)
+
+
 def test_an_unknown_family_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match=r"microcontroller.*roofline"):
         load_profile({**pi(), "family": "rooflin"})
