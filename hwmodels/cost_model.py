@@ -5,6 +5,7 @@ to its price. What belongs to every device alike (storage formats, peak memory, 
 reports) is done once in ``estimate``, so that a family says only how long a kernel takes and what it moves.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
@@ -91,7 +92,8 @@ class CostModelRegistry:
 
     def __init__(self) -> None:
         self._families: dict[str, type[CostModel]] = {}
-        self._loaded = False
+        self._loaded = self._loading = False
+        self._lock = threading.RLock()
 
     def register(self, name: str) -> Callable[[Family], Family]:
         """Return a class decorator; a repeated name is an error."""
@@ -117,13 +119,21 @@ class CostModelRegistry:
         return self._families[name]
 
     def _load(self) -> None:
+        """Load everything once; whoever asks meanwhile waits, except from within what is being loaded."""
         if self._loaded:
             return
-        self._loaded = True
-        from hwmodels import families  # noqa: F401  # registers ours; they import this module
+        with self._lock:
+            if self._loaded or self._loading:
+                return
+            self._loading = True
+            try:
+                from hwmodels import families  # noqa: F401  # registers ours; they import this module
 
-        for point in entry_points(group=ENTRY_POINT_GROUP):
-            self.register(point.name)(point.load())
+                for point in entry_points(group=ENTRY_POINT_GROUP):
+                    self.register(point.name)(point.load())
+                self._loaded = True
+            finally:
+                self._loading = False
 
 
 COST_MODELS = CostModelRegistry()
