@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.ingest.protocol import (
+    DISK_FULL_STATUS,
     KEPT_VARIABLES,
     MAX_MESSAGE_BYTES,
     REQUEST_FILE,
@@ -169,6 +170,8 @@ class IngestClient:
 def _result(ending: Ending, reply: dict[str, Any] | None, limits: Limits) -> Mapping[str, Any]:
     if ending.timed_out or (os.WIFSIGNALED(ending.status) and os.WTERMSIG(ending.status) == signal.SIGXCPU):
         raise IngestError("file", f"must be parsed within {limits.seconds:g} s", code="ingest_timeout")
+    if os.WIFEXITED(ending.status) and os.WEXITSTATUS(ending.status) == DISK_FULL_STATUS:
+        raise IngestUnavailableError("there is no room left on the disk for what parsing an upload writes")
     if ending.status != 0 or reply is None:
         how = f"signal {os.WTERMSIG(ending.status)}" if os.WIFSIGNALED(ending.status) else "no reply"
         raise IngestError("file", f"must be parsed without a crash; parsing it ended with {how}", code="ingest_crashed")

@@ -18,6 +18,8 @@ REQUEST_FILE = "request.json"
 REPLY_FILE = "reply.json"
 MAX_MESSAGE_BYTES = 2**14
 MAX_REPLY_BYTES = 2**26
+DISK_FULL_STATUS = 28
+"""With this a request's process exits where the disk has no room for its answer: nothing is wrong with the upload."""
 
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 """The only variables that the server inherits: no address, password or key is among them."""

@@ -1,6 +1,8 @@
 """What can be asked of ingestion. Runs in the server and its forks; imports torch through the packages below."""
 
+import errno
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -50,6 +52,8 @@ def answer(folder: Path) -> None:
     except InputError as error:
         reply = {"problem": _problem(error.code, error.field, error.rule, error.value)}
     except Exception as error:  # parsers of hostile files raise anything
+        if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error):  # safetensors' way to say it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         reply = {"problem": _unexpected(error)}
     write_json(folder / REPLY_FILE, reply)
 

@@ -4,6 +4,7 @@ Importing torch takes seconds; a fork takes milliseconds and shares the memory. 
 user wrote. It ends, with all it runs, when the control socket closes, which the death of the service does too.
 """
 
+import errno
 import os
 import selectors
 import signal
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from workers.ingest.protocol import MAX_MESSAGE_BYTES, Ending, Message
+from workers.ingest.protocol import DISK_FULL_STATUS, MAX_MESSAGE_BYTES, Ending, Message
 
 
 @dataclass(slots=True)
@@ -88,6 +89,9 @@ class Server:
             confine(message.limits)
             answer(Path(message.folder))
             status = 0
+        except OSError as error:
+            traceback.print_exc()
+            status = DISK_FULL_STATUS if error.errno == errno.ENOSPC else 1
         except BaseException:  # whatever it is, the server's loop must not run in the child
             traceback.print_exc()
         finally:

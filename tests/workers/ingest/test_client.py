@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.workers.ingest.archives import archive, images, labels, npy
-from workers.ingest.client import IngestClient
-from workers.ingest.protocol import IngestError, IngestUnavailableError, Limits
+from workers.ingest.client import IngestClient, _result
+from workers.ingest.protocol import REPLY_FILE, REQUEST_FILE, IngestError, IngestUnavailableError, Limits, write_json
 
 MIB = 2**20
 LIMITS = Limits(seconds=60, memory_bytes=512 * MIB, file_bytes=256 * MIB)
@@ -54,6 +54,18 @@ def test_a_refusal_carries_field_rule_value_and_code(client: IngestClient, tmp_p
         pass
 
     assert (refusal.value.field, refusal.value.value, refusal.value.code) == ("y", -3, "label_out_of_range")
+
+
+def test_a_full_disk_is_not_blamed_on_the_upload(client: IngestClient, tmp_path: Path) -> None:
+    folder = tmp_path / "request"
+    folder.mkdir()
+    write_json(folder / REQUEST_FILE, {"kind": "dataset", "parameters": data(tmp_path)})
+    (folder / REPLY_FILE).symlink_to("/dev/full")
+
+    ending = client._run(folder, LIMITS)
+
+    with pytest.raises(IngestUnavailableError, match="no room left"):
+        _result(ending, None, LIMITS)
 
 
 def test_one_server_runs_several_requests_at_once(client: IngestClient, tmp_path: Path) -> None:
