@@ -13,7 +13,7 @@ from search.space import Candidate, Space
 from search.strategies.base import STRATEGIES, Direction, Proposal, Score
 from search.table import ChoiceTable
 
-SECONDS_PER_PROGRAMME = 1.0
+NODES_PER_PROGRAMME = 500  # a bound in nodes, not in seconds: a slow machine must propose what a fast one does
 RELATIVE_GAP = 1e-6
 HALVINGS = 6  # towards the least budget at which not too much is lost
 THRIFT = 1e-4  # weight of the cost itself in the objective: savings that lose nothing are taken
@@ -79,7 +79,7 @@ class IntegerProgramme:
             constraints=constraints,
             integrality=np.ones(len(self._loss)),
             bounds=Bounds(0, 1),
-            options={"time_limit": SECONDS_PER_PROGRAMME, "mip_rel_gap": RELATIVE_GAP},
+            options={"node_limit": NODES_PER_PROGRAMME, "mip_rel_gap": RELATIVE_GAP},
         )
         if result.x is None:
             return None
