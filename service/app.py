@@ -26,7 +26,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.stopping = True
         services.close()
 
-    app = FastAPI(title="tightfit", version="1", lifespan=lifespan)
+    app = FastAPI(
+        title="tightfit", version="1", lifespan=lifespan, docs_url=None, redoc_url=None
+    )  # their pages load scripts from elsewhere
     app.state.services = services
     app.state.stopping = False
     errors.install(app)

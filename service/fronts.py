@@ -11,11 +11,10 @@ from search.pareto import hypervolume, non_dominated
 from service.errors import ConflictError
 from service.store.records import JobRecord, TrialRecord
 from workers.events import DeviceCosts, Evaluation, Origin, TrialStatus
-from workers.spec import COST_OBJECTIVES, DeviceTarget, JobSpec
+from workers.spec import COST_OBJECTIVES, USUAL_DROP, DeviceTarget, JobSpec
 
 X_AXES = (*COST_OBJECTIVES, "packed_bytes")
 Y_AXES = ("accuracy",)
-DEFAULT_DROP = 0.01
 REFERENCE_MARGIN = 1.1  # the reference lies a tenth beyond the dearest point
 
 
@@ -134,7 +133,7 @@ def best_of(
         ConflictError: There is none; says why.
     """
     target = target_of(job, device)
-    drop = next((value for value in (accuracy_drop, target.limits.accuracy_drop) if value is not None), DEFAULT_DROP)
+    drop = next((value for value in (accuracy_drop, target.limits.accuracy_drop) if value is not None), USUAL_DROP)
     if not 0 <= drop <= 1:
         raise InputError("accuracy_drop", "must be in 0..1", drop)
     baseline = None if job.baseline is None else job.baseline.get("accuracy")

@@ -6,11 +6,9 @@ import numpy as np
 
 from search.pareto import non_dominated
 from workers.events import Trial, TrialStatus
-from workers.spec import JobSpec
+from workers.spec import USUAL_DROP, JobSpec
 
 CHECKPOINTS_PER_DEVICE = 6
-USUAL_DROP = 0.01
-"""Drop of accuracy that counts as small where the job names none."""
 
 
 def finalists(trials: Sequence[Trial], spec: JobSpec, *, float_accuracy: float) -> list[Trial]:

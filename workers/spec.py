@@ -7,6 +7,8 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 COST_OBJECTIVES = ("latency_ms", "energy_mj", "model_bytes", "peak_memory_bytes")
+USUAL_DROP = 0.01
+"""Drop of accuracy that counts as small where the job names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

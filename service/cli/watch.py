@@ -21,8 +21,8 @@ from service.cli.references import find_job
 from service.cli.tables import status_text
 from service.client import Client
 from service.plan_summary import summarize
+from workers.spec import USUAL_DROP
 
-DEFAULT_DROP = 0.01  # what the service calls best, too
 _RENEW_SECONDS = 1.0
 _LINE_SECONDS = 10.0
 
@@ -148,14 +148,14 @@ class JobView:
 def best_so_far(job: JobRead, front: FrontRead) -> TrialRead | None:
     """Return the front's trial that is cheapest by the first cost objective among those that lose little.
 
-    Little is the device's limit on the drop of accuracy, ``DEFAULT_DROP`` if it has none; ties go to the accuracy.
+    Little is the device's limit on the drop of accuracy, ``USUAL_DROP`` if it has none; ties go to the accuracy.
     Unlike the service's answer to ``best``, checkpoints need not be verified yet.
     """
     if job.baseline is None or job.baseline.accuracy is None:
         return None
     limits = next((target.limits for target in job.devices if target.name == front.device), {})
     allowed = limits.get("accuracy_drop")
-    drop = DEFAULT_DROP if allowed is None else allowed
+    drop = USUAL_DROP if allowed is None else allowed
     cost = job.objectives[1]
     floor = job.baseline.accuracy - drop - 1e-9
     good = [trial for trial in front.points if trial.accuracy is not None and trial.accuracy >= floor]
