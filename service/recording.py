@@ -27,6 +27,7 @@ from workers.events import (
     Trial,
     TrialEnded,
     TrialStarted,
+    TrialStatus,
 )
 from workers.spec import JobSpec
 
@@ -120,7 +121,7 @@ class Recorder:
                 "feasible": {} if found is None else {name: costs.feasible for name, costs in found.costs.items()},
             },
         )
-        stored = trials.get(self._job_id, trial.number)
+        stored = trials.get(self._job_id, trial.number) if trial.status is TrialStatus.DONE else None
         rows = [] if stored is None else measured([stored])
         return [
             entry,

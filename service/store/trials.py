@@ -33,15 +33,18 @@ class Trials:
             "ended_at": moment() if ended else None,
         }
         new = {"job_id": job_id, "number": trial.number, "created_at": moment(), "verified": False, **values}
-        if insert_unless_there(self._connection, trials, new):
-            return True
-        statement = (
+        running = (
             update(trials)
             .where(trials.c.job_id == job_id, trials.c.number == trial.number, trials.c.status == TrialStatus.RUNNING)
             .values(**values)
             .returning(trials.c.number)
         )
-        return self._connection.execute(statement).one_or_none() is not None
+        # What ends has a row as a rule, what starts has none: the likelier statement first.
+        if ended and self._connection.execute(running).one_or_none() is not None:
+            return True
+        if insert_unless_there(self._connection, trials, new):
+            return True
+        return not ended and self._connection.execute(running).one_or_none() is not None
 
     def save_checkpoint(self, job_id: str, number: int, checkpoint: Mapping[str, Any], *, verified: bool) -> None:
         """Say where the artefacts of a trial are and whether they are what the trial says."""
