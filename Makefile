@@ -41,6 +41,9 @@ demo: install
 serve: install
 	@$(BIN)/tightfit serve --port $(PORT)
 
+# One thread each: networks in tests are small, and threads that wait for each other only slow them down.
+test check: export OMP_NUM_THREADS = 1
+
 test: install
 	$(BIN)/python -m pytest
 
