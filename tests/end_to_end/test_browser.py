@@ -1,6 +1,7 @@
 """The pages in a real browser, on a real service that runs a real job."""
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ JOB_MS = 240_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+    if path is None and os.environ.get("CI"):
+        pytest.fail("continuous integration must have Chromium: without it no page is tested")
     if path is None:
         pytest.skip("needs Chromium")
     with sync_playwright() as playwright:

@@ -46,7 +46,10 @@ def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "written").rename(program)
     wait_until(lambda: child.pid is not None)
 
+    started = child.pid
+    assert started is not None
     child.stop()
+    assert gone(started)
 
 
 def test_a_child_dies_with_a_service_that_is_killed(tmp_path: Path) -> None:
