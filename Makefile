@@ -44,15 +44,17 @@ serve: install
 # One thread each: networks in tests are small, and threads that wait for each other only slow them down.
 test check: export OMP_NUM_THREADS = 1
 
+# What starts servers, Ray or a browser measures time and has the machine for itself; the rest shares it.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m slow
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 format: install
 	$(BIN)/ruff format .
