@@ -7,11 +7,12 @@ and its place in the order is the same to every observer; operators factor and c
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from compress.network.blocks import Block, blocks
 from compress.network.build import run_shapes
@@ -24,6 +25,9 @@ from compress.pruners import Scores
 from compress.rewrites import fold_batch_norm
 from hwmodels.errors import InputError, UnknownNameError
 
+Imitated = Mapping[str, Mapping[str, Tensor]]
+"""Tensors of replacements by name, by ``choice_key`` with all parameters spelled out."""
+
 KEPT_REPLACEMENTS = 256
 """Built replacements of blocks that a structure remembers per network."""
 
@@ -33,12 +37,20 @@ class Structure:
     """Channel groups and blocks of a network: what a plan's names refer to.
 
     Plain data for JSON. Beside that it remembers what every candidate shares: the folded network and the built
-    replacements of the networks (with values or on the ``meta`` device) that it was last used with.
+    replacements of the networks (with values or on the ``meta`` device) that it was last used with, and the tensors
+    that imitation (``compress.imitation``) has found for replacements, by ``choice_key``.
     """
 
     groups: ChannelGroups
     blocks: tuple[Block, ...]
+    imitated: Imitated = field(default_factory=dict, init=False, repr=False, compare=False)
     _prepared: list["_Prepared"] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def adopt(self, imitated: Imitated) -> None:
+        """Let replacements have the tensors that imitation has found for them, from now on."""
+        object.__setattr__(self, "imitated", {**self.imitated, **imitated})
+        for prepared in self._prepared:
+            prepared.forget_replacements()
 
     def block(self, name: str) -> Block:
         """Return the block called ``name``.
@@ -66,7 +78,7 @@ class Structure:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is remembered behind: a structure travels as the plain data that it is."""
-        return {"groups": self.groups, "blocks": self.blocks, "_prepared": []}
+        return {"groups": self.groups, "blocks": self.blocks, "imitated": {}, "_prepared": []}
 
     def prepared(self, network: Network) -> "_Prepared":
         """Return what candidates of ``network`` share."""
@@ -156,6 +168,7 @@ def restructured(
     """
     prepared = structure.prepared(network)
     base, follows = prepared.with_operators(plan.operators)
+    held = prepared.held_groups(plan.operators)
     kept: dict[str, Kept] = {}
     for name, ratio in plan.keep_ratios.items():
         group = prepared.cutter.groups.get(name)
@@ -164,6 +177,8 @@ def restructured(
             raise UnknownNameError("keep_ratios", f"must name one of the channel groups {known}", name)
         if not 0 < ratio <= 1:
             raise InputError(f"keep_ratios.{name}", "must be above 0 and at most 1", ratio)
+        if name in held:
+            continue
         count = kept_channels(group.channels, ratio, alignment=alignment)
         kept[name] = _chosen(group, count, scores)
     return Restructured(network=prepared.cutter.cut(base, kept, follows), kept=kept)
@@ -185,29 +200,53 @@ class _Prepared:
         self.cutter = Cutter(structure.groups.groups)
         self._structure = structure
         self._replacements: OrderedDict[str, Replacement] = OrderedDict()
+        self._on_meta = any(tensor.is_meta for tensor in network.tensors.values())
+
+    def forget_replacements(self) -> None:
+        """Build replacements anew when they are asked for."""
+        self._replacements.clear()
 
     def with_operators(self, operators: Mapping[str, OperatorChoice]) -> tuple[Network, Follows]:
         """Return the folded network with blocks replaced."""
         chosen = [
-            (self._structure.block(name), self._replacement(name, choice))
+            (self._structure.block(name), self.replacement(name, choice))
             for name, choice in operators.items()
             if choice.operator != "original"
         ]
         return apply_operators(self.folded, chosen)
 
-    def _replacement(self, name: str, choice: OperatorChoice) -> Replacement:
-        key = json.dumps([name, choice.operator, dict(choice.parameters)], sort_keys=True)
+    def held_groups(self, operators: Mapping[str, OperatorChoice]) -> set[str]:
+        """Return the channel groups that are not cut with these operators (``Replacement.holds``)."""
+        held = {axis for name, choice in operators.items() for axis in self.replacement(name, choice).holds}
+        if not held:
+            return set()
+        groups = self.cutter.groups.values()
+        return {
+            group.name for group in groups if any((m.name, m.axis) in held for m in (*group.tensors, *group.values))
+        }
+
+    def replacement(self, name: str, choice: OperatorChoice) -> Replacement:
+        """Return what stands in a block's place, with the tensors that imitation has found, if it has."""
+        key = choice_key(name, choice)
         if key not in self._replacements:
             block, operator = self._structure.block(name), OPERATORS.get(choice.operator)
             reason = operator.fits(block, self.folded)
             if reason is not None:
                 raise InputError(f"operators.{name}", f"{choice.operator} does not fit: {reason}")
             parameters = complete_parameters(operator, choice, field=f"operators.{name}.parameters")
-            self._replacements[key] = operator.build(block, self.folded, parameters)
+            built = operator.build(block, self.folded, parameters)
+            complete = OperatorChoice(operator=choice.operator, parameters=parameters)
+            found = {} if self._on_meta else self._structure.imitated.get(choice_key(name, complete), {})
+            self._replacements[key] = replace(built, tensors={**built.tensors, **found})
             if len(self._replacements) > KEPT_REPLACEMENTS:
                 self._replacements.popitem(last=False)
         self._replacements.move_to_end(key)
         return self._replacements[key]
+
+
+def choice_key(block: str, choice: OperatorChoice) -> str:
+    """Return a name for an operator with its parameters in a block's place."""
+    return json.dumps([block, choice.operator, dict(choice.parameters)], sort_keys=True)
 
 
 def complete_parameters(operator: Operator, choice: OperatorChoice, *, field: str) -> dict[str, Parameter]:

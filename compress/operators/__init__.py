@@ -1,8 +1,24 @@
 """What can stand in a block's place; one file per operator, all in ``OPERATORS``."""
 
 from compress.operators.base import OPERATORS, Operator, Replacement, apply_operators
+from compress.operators.c_ghost import CGhost
+from compress.operators.depthwise_separable import DepthwiseSeparable
+from compress.operators.kernel import Kernel
 from compress.operators.low_rank import LowRank
 from compress.operators.original import Original
 from compress.operators.skip import Skip
+from compress.operators.width import Width
 
-__all__ = ["OPERATORS", "LowRank", "Operator", "Original", "Replacement", "Skip", "apply_operators"]
+__all__ = [
+    "OPERATORS",
+    "CGhost",
+    "DepthwiseSeparable",
+    "Kernel",
+    "LowRank",
+    "Operator",
+    "Original",
+    "Replacement",
+    "Skip",
+    "Width",
+    "apply_operators",
+]

@@ -20,12 +20,15 @@ class Replacement:
     ``nodes`` read the block's entry and write its exit, or nothing does and readers of the exit read
     ``exit_becomes``. ``tensors`` and ``shapes`` are those that the network does not have yet. ``follows`` says which
     axes of them have the channels of which axis of an original tensor or value, so that channel groups reach them.
+    ``holds`` are axes of original tensors or values whose channels must all stay: what stands there hangs on all of
+    them, so the groups that they belong to are not cut.
     """
 
     nodes: tuple[Node, ...]
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     follows: Follows = field(default_factory=dict)
+    holds: frozenset[tuple[str, int]] = frozenset()
     exit_becomes: str | None = None
 
 
