@@ -6,16 +6,17 @@ from math import prod
 
 from torch import Tensor
 
+from compress.calibration_pass import CalibrationCache
 from compress.network.graph import Network
 from compress.plan import Plan
 from compress.pruners import PRUNERS, Scores
-from compress.quantize import CodeCache, Compressed, quantize
+from compress.quantize import Compressed, quantize
 from compress.reconstruction import LayerSamples, layer_samples, reconstructed
 from compress.repair import ChannelStatistics, channel_statistics, targets
 from compress.structure import Structure, restructured
 from hwmodels.errors import UnknownNameError
 
-__all__ = ["Compressed", "Prepared", "apply", "prepare"]
+__all__ = ["Compressed", "Prepared", "apply", "float_weights", "prepare"]
 
 REPAIRS = ("none", "channel_statistics", "least_squares")
 """``least_squares`` re-fits layers (``compress.reconstruction``) and then repairs channel statistics, too."""
@@ -38,7 +39,7 @@ class Prepared:
     statistics: Mapping[str, ChannelStatistics]
     _scores: dict[str, Scores] = field(default_factory=dict, init=False, repr=False, compare=False)
     _samples: dict[str, LayerSamples] = field(default_factory=dict, init=False, repr=False, compare=False)
-    codes: CodeCache = field(default_factory=CodeCache, init=False, repr=False, compare=False)
+    cache: CalibrationCache = field(default_factory=CalibrationCache, init=False, repr=False, compare=False)
 
     def scores(self, pruner: str) -> Scores:
         """Return the score of every channel by group."""
@@ -74,6 +75,17 @@ def apply(prepared: Prepared, plan: Plan) -> Compressed:
     Raises:
         InputError: The plan names what the network does not have, or asks for what a method does not offer.
     """
+    network, wanted = _restructured(prepared, plan)
+    return quantize(network, plan, prepared.images, wanted, cache=prepared.cache)
+
+
+def float_weights(prepared: Prepared, plan: Plan) -> Mapping[str, Tensor]:
+    """Return the tensors that ``plan``'s bits are made of: what fine-tuning starts from instead of rounded values."""
+    return _restructured(prepared, plan)[0].tensors
+
+
+def _restructured(prepared: Prepared, plan: Plan) -> tuple[Network, Mapping[str, ChannelStatistics]]:
+    """Return the float network after operators, channels and folding, and what its layers' outputs should be like."""
     if plan.repair not in REPAIRS:
         raise UnknownNameError("repair", f"must be one of {', '.join(REPAIRS)}", plan.repair)
     scores = prepared.scores(plan.pruner) if plan.keep_ratios else None
@@ -82,4 +94,4 @@ def apply(prepared: Prepared, plan: Plan) -> Compressed:
     network = result.network
     if plan.repair == "least_squares" and (plan.keep_ratios or plan.operators):
         network = reconstructed(prepared.samples(), prepared.network, prepared.structure, result, prepared.images)
-    return quantize(network, plan, prepared.images, wanted, codes=prepared.codes)
+    return network, wanted

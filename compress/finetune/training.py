@@ -1,0 +1,181 @@
+"""Fine-tuning a compressed network: the loop, its schedule and its checkpoints."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compress.finetune.batches import batch_indices, batches_per_epoch, varied
+from compress.finetune.loss import classification, distillation
+from compress.finetune.methods import METHODS
+from compress.finetune.methods.base import PARAMETER_RATE
+from compress.finetune.network import TrainableNetwork
+from compress.finetune.settings import FineTuning
+from compress.finetune.state import load_state, save_state
+from compress.network.build import build_module
+from compress.network.graph import Network
+from compress.plan import Plan
+from compress.quantize import Compressed
+from hwmodels.errors import InputError
+
+CHECKPOINT_STEPS = 100
+LARGEST_GRADIENT = 1.0
+"""The norm of all gradients together is cut to this: the first steps of a 2-bit network are rough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands after an epoch; ``loss`` is the epoch's mean."""
+
+    epoch: int
+    epochs: int
+    loss: float
+
+
+def finetune(
+    compressed: Compressed | Network,
+    teacher: Network,
+    images: Tensor,
+    labels: Tensor | None = None,
+    settings: FineTuning | None = None,
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[Progress, TrainableNetwork], None] | None = None,
+) -> Compressed:
+    """Return the network after training on ``images``, with codes, ready to be packed.
+
+    Args:
+        compressed: The network as quantized, or a float one (pruned, say), whose result has no codes.
+        teacher: The float network whose class scores are imitated.
+        images: Training images as the network takes them, float32.
+        labels: Integer classes; without them all of the loss is imitation.
+        settings: How to train.
+        start: Float values of quantized weights by tensor name, before rounding (``apply.restructured_float``); a
+            weight that is missing starts from its rounded values, which loses what rounding lost.
+        checkpoint: Folder in which the state is kept; a run that was cut off goes on from there, to the same result.
+        report: Called after each epoch with the network in training; may raise to end the run.
+
+    Raises:
+        InputError: The network has not one output, or settings, images and labels do not fit together.
+    """
+    settings = settings or FineTuning()
+    if isinstance(compressed, Network):
+        compressed = Compressed(network=compressed, coded={}, plan=Plan())
+    _check(compressed.network, images, labels, settings)
+    run = _Run(compressed, teacher, images, labels, settings, start or {})
+    if checkpoint is not None:
+        run.resume(checkpoint)
+    run.train(checkpoint, report)
+    return run.student.compressed()
+
+
+class _Run:
+    """One run: student, teacher, optimizer and the step that comes next."""
+
+    def __init__(
+        self,
+        compressed: Compressed,
+        teacher: Network,
+        images: Tensor,
+        labels: Tensor | None,
+        settings: FineTuning,
+        start: Mapping[str, Tensor],
+    ) -> None:
+        self._settings, self._images, self._labels = settings, images, labels
+        self.student = TrainableNetwork(compressed, start, METHODS.get(settings.method)()).to_device(settings.device)
+        grids = self.student.grid_parameters()
+        known = {id(parameter) for parameter in grids}
+        weights = [p for p in self.student.parameters() if p.requires_grad and id(p) not in known]
+        groups = [{"params": weights, "share": 1.0}, {"params": grids, "share": PARAMETER_RATE}]
+        self._optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=1.0, fused=True)
+        self._teacher = build_module(teacher).requires_grad_(False).to(settings.device)
+        self._per_epoch = batches_per_epoch(len(images), settings.batch_size)
+        self._steps = self._per_epoch * settings.epochs
+        self._step, self._losses = 0, 0.0
+        # Black, where pixels were scaled: what photographs are padded with.
+        self._fill = images.amin((0, 2, 3)) if settings.augment else images.new_empty(0)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Take up the state of a run with equal settings, if there is one."""
+        state = load_state(checkpoint, self.student, self._optimizer, self._settings)
+        if state is not None:
+            self._step, self._losses = state
+
+    def train(self, checkpoint: Path | None, report: Callable[[Progress, TrainableNetwork], None] | None) -> None:
+        """Train from the next step to the last."""
+        settings = self._settings
+        batches = batch_indices(
+            len(self._images), settings.batch_size, seed=settings.seed, first_step=self._step, steps=self._steps
+        )
+        for indices in batches:
+            self._losses += self._trained(indices)
+            self._step += 1
+            ended = self._step % self._per_epoch == 0
+            if ended:
+                progress = Progress(
+                    epoch=self._step // self._per_epoch, epochs=settings.epochs, loss=self._losses / self._per_epoch
+                )
+                self._losses = 0.0
+                if report is not None:
+                    report(progress, self.student)
+            if checkpoint is not None and (ended or self._step % CHECKPOINT_STEPS == 0):
+                save_state(checkpoint, self.student, self._optimizer, settings, self._step, self._losses)
+
+    def _trained(self, indices: Tensor) -> float:
+        settings = self._settings
+        batch = self._images[indices]
+        if settings.augment:
+            batch = varied(batch, self._fill, shift=settings.shift, seed=settings.seed, step=self._step)
+        batch = batch.to(settings.device)
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        labels = None if self._labels is None else self._labels[indices].to(settings.device)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate * group["share"] * factor(settings, self._step, self._steps)
+        self._optimizer.zero_grad()
+        loss = self._loss(batch, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), LARGEST_GRADIENT)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _loss(self, batch: Tensor, labels: Tensor | None) -> Tensor:
+        share = 1.0 if labels is None else self._settings.distillation
+        scores: Tensor = self.student(batch)
+        loss = scores.new_zeros(())
+        if share > 0:
+            with torch.inference_mode():
+                wanted = self._teacher(batch)
+            loss = loss + share * distillation(scores, wanted.clone(), self._settings.temperature)
+        if share < 1 and labels is not None:
+            loss = loss + (1 - share) * classification(scores, labels)
+        penalty = self.student.penalty()
+        return loss if penalty is None else loss + penalty
+
+
+def factor(settings: FineTuning, step: int, steps: int) -> float:
+    """Return the share of the learning rate that a step is made with."""
+    warmup = math.ceil(settings.warmup * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    passed = (step - warmup) / max(1, steps - warmup)
+    if settings.schedule == "cosine":
+        return (1 + math.cos(math.pi * passed)) / 2
+    return 1 - passed if settings.schedule == "linear" else 1.0
+
+
+def _check(network: Network, images: Tensor, labels: Tensor | None, settings: FineTuning) -> None:
+    if len(network.graph.outputs) != 1 or len(network.graph.inputs) != 1:
+        raise InputError("network", "must have one input and one output to be fine-tuned", network.graph.outputs)
+    if len(images) == 0:
+        raise InputError("images", "must not be empty")
+    if labels is not None and len(labels) != len(images):
+        raise InputError("labels", f"must be as many as images ({len(images)})", len(labels))
+    if labels is None and settings.distillation == 0:
+        raise InputError("finetune.distillation", "must be above 0 without labels", settings.distillation)
+    if settings.augment and (images.ndim != 4 or min(images.shape[2:]) <= settings.shift):
+        raise InputError("finetune.augment", "needs images with height and width above the shift", images.shape)
