@@ -7,18 +7,16 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from compress.calibration import ActivationGrid, Histogram, solve_grid
+from compress.calibration_pass import CalibrationCache, node_keys
 from compress.network.graph import Graph, Network, Node
 from compress.placement import LAYER_OPS, QuantizePoint, insert, place, quantizers, scale_of, without_idle_rectifiers
 from compress.plan import Numerics, Plan
 from compress.repair import ChannelRepair, ChannelStatistics, channel_axis, corrected
 from compress.rounding import compensated
-from compress.runner import run
 from compress.weights import (
     CodedWeight,
-    WeightFormat,
     accumulator_steps,
     assign_formats,
-    encode,
     on_accumulator_grid,
     with_gain,
 )
@@ -31,31 +29,15 @@ class Compressed:
 
     ``network`` is the final graph, with ``quantize`` nodes, and the float values that the codes stand for: running it
     simulates the integer network. ``coded`` has what is stored of every quantized weight, by tensor name.
-    ``float_layers`` are the layers that the plan gives bits to but that stay float, with the reason.
+    ``float_layers`` are the layers that the plan gives bits to but that stay float, with the reason. ``outputs`` are
+    the network's for the calibration images, as the pass over them computed them.
     """
 
     network: Network
     coded: Mapping[str, CodedWeight]
     plan: Plan
     float_layers: Mapping[str, str] = field(default_factory=dict)
-
-
-class CodeCache:
-    """Codes of weights that many candidates have in common: those that no operator or cut has touched.
-
-    A weight is known by being the very same tensor, so nothing stale is ever returned; the last tensor of every name
-    and format is kept.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, WeightFormat, Numerics], tuple[Tensor, CodedWeight]] = {}
-
-    def encode(self, name: str, weight: Tensor, format: WeightFormat, plan: Plan) -> CodedWeight:
-        """Return the codes of ``weight``."""
-        key = (name, format, plan.numerics)
-        if key not in self._known or self._known[key][0] is not weight:
-            self._known[key] = (weight, encode(weight, format, plan.numerics))
-        return self._known[key][1]
+    outputs: tuple[Tensor, ...] = ()
 
 
 def quantize(
@@ -64,7 +46,7 @@ def quantize(
     images: Tensor,
     wanted: Mapping[str, ChannelStatistics] | None = None,
     *,
-    codes: CodeCache | None = None,
+    cache: CalibrationCache | None = None,
 ) -> Compressed:
     """Return a restructured network with the bits of ``plan``.
 
@@ -76,8 +58,8 @@ def quantize(
     """
     assignment = assign_formats(network, plan)
     tensors = dict(assignment.network.tensors)
-    codes = codes or CodeCache()
-    coded = {name: codes.encode(name, tensors[name], format, plan) for name, format in assignment.formats.items()}
+    cache = cache or CalibrationCache(enabled=False)
+    coded = {name: cache.encode(tensors[name], format, plan.numerics) for name, format in assignment.formats.items()}
     tensors.update({name: weight.decode(plan.numerics) for name, weight in coded.items()})
     points = place(assignment.network.graph, assignment.activation_bits, plan.numerics.other_bits)
     unsolved = Network(
@@ -85,7 +67,8 @@ def quantize(
     )
 
     calibration = _Calibration(points, plan.numerics)
-    repair = ChannelRepair(_repairable(unsolved.graph, wanted or {}))
+    repairable = _repairable(unsolved.graph, wanted or {})
+    repair = ChannelRepair(repairable)
     integers = _IntegerLayers(unsolved, coded, plan.numerics, repair, calibration)
     rounding = _Rounding(assignment.network.tensors, tensors, integers, plan.numerics)
 
@@ -93,14 +76,33 @@ def quantize(
         rounding.adapt(node, values)
         return calibration.solve(node, values)
 
-    run(unsolved, images, repair, integers, rewrite=before)
+    keys = node_keys(
+        unsolved,
+        cache.digests,
+        exact=assignment.network.tensors,
+        formats=assignment.formats,
+        wanted=repairable,
+        numerics=plan.numerics,
+    )
+    outputs = cache.run(
+        unsolved,
+        images,
+        repair,
+        integers,
+        rewrite=before,
+        keys=keys,
+        replayed=(repair.corrections, calibration.solved),
+        state=(integers.coded, integers.biases, tensors),
+    )
 
     solved = unsolved.graph.with_nodes(calibration.solved.get(node.name, node) for node in unsolved.graph.nodes)
     final = corrected(Network(graph=solved, tensors=tensors), repair.corrections)
     weights = {name: weight.decode(plan.numerics) for name, weight in integers.coded.items()}
     tensors = {**final.tensors, **weights, **integers.biases}
     final = Network(graph=without_idle_rectifiers(final.graph), tensors=tensors)
-    return Compressed(network=final, coded=integers.coded, plan=plan, float_layers=assignment.float_layers)
+    return Compressed(
+        network=final, coded=integers.coded, plan=plan, float_layers=assignment.float_layers, outputs=outputs
+    )
 
 
 WEIGHT_ROUNDINGS = ("nearest", "compensated")
@@ -217,6 +219,8 @@ class _Calibration:
 
     def solve(self, node: Node, values: Mapping[str, Tensor]) -> Node:
         """Return ``node``; with the grid that its input asks for, if it is a quantizer."""
+        if node.name in self.solved:
+            return self.solved[node.name]
         if node.name in self._bits:
             node = replace(node, attributes=self._attributes(node.name, node.inputs[0], values))
             self.solved[node.name] = node

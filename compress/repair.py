@@ -95,15 +95,20 @@ class ChannelRepair:
         """Return the value with the mean and standard deviation wanted."""
         if node is None or name not in self._wanted or not OPS[node.op].weighted:
             return value
-        wanted, found = self._wanted[name], _measured(node, value)
+        if node.name not in self.corrections:
+            self.corrections[node.name] = self._correction(node, value, self._wanted[name])
+        correction = self.corrections[node.name]
+        shape = [1] * value.ndim
+        shape[channel_axis(node, value.shape)] = -1
+        return value * correction.gain.reshape(shape) + correction.shift.reshape(shape)
+
+    def _correction(self, node: Node, value: Tensor, wanted: ChannelStatistics) -> Correction:
+        found = _measured(node, value)
         varies = (found.std > 0) & (wanted.std > 0)
         gain = torch.where(varies, wanted.std / found.std, 1.0).clamp(1 / MAX_GAIN, MAX_GAIN)
         # Without a bias there is nowhere to put a shift: adding one would change what the network stores.
         shift = wanted.mean - found.mean * gain if "bias" in node.parameters else torch.zeros_like(gain)
-        self.corrections[node.name] = Correction(gain=gain, shift=shift)
-        shape = [1] * value.ndim
-        shape[channel_axis(node, value.shape)] = -1
-        return value * gain.reshape(shape) + shift.reshape(shape)
+        return Correction(gain=gain, shift=shift)
 
 
 def corrected(network: Network, corrections: Mapping[str, Correction]) -> Network:

@@ -22,17 +22,23 @@ NodeRule = Callable[[Node, Mapping[str, Tensor]], Node]
 
 
 @torch.no_grad()
-def run(network: Network, images: Tensor, *hooks: ValueHook, rewrite: NodeRule | None = None) -> tuple[Tensor, ...]:
+def run(
+    network: Network,
+    images: Tensor,
+    *hooks: ValueHook,
+    rewrite: NodeRule | None = None,
+    known: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, ...]:
     """Return the network's outputs for ``images``, passing every value through the hooks in order.
 
     Values are freed after their last reader, so the peak is that of a plain forward pass. The network must have
-    one input.
+    one input. ``known`` has values that none of its nodes write, as the hooks have left them.
     """
     graph = network.graph
     (name,) = graph.inputs
     left = Counter(value for node in graph.nodes for value in node.inputs)
     left.update(graph.outputs)
-    values = {name: _passed(hooks, name, None, images)}
+    values = {name: _passed(hooks, name, None, images), **(known or {})}
     for node in graph.nodes:
         running = node if rewrite is None else rewrite(node, values)
         for value, result in run_node(running, values, network.tensors).items():
