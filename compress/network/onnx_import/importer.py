@@ -119,23 +119,27 @@ def _translate(model: ir.Model, tensors: Mapping[str, Tensor], decisions: Decisi
             opset=opset,
         )
         RULES[node.op_type](source, target)
-    output_name = target.resolve(str(graph.outputs[0].name))
-    if target.is_constant(output_name) or output_name == target.input:
-        raise InterfaceError(FIELD, "must have an output that is computed from the input")
-    if target.batch_dim(output_name) != 0 or target.before_batch(output_name) != 1:
-        raise FixedBatchError(FIELD, "must have an output with the batch first", list(target.shape(output_name)))
-    return target.network(output_name)
+    outputs = [target.resolve(str(output.name)) for output in graph.outputs]
+    for name in outputs:
+        if target.is_constant(name) or name == target.input:
+            raise InterfaceError(FIELD, "must have outputs that are computed from the input")
+        if target.batch_dim(name) != 0 or target.before_batch(name) != 1:
+            raise FixedBatchError(FIELD, "must have outputs with the batch first", list(target.shape(name)))
+    return target.network(outputs)
 
 
 def _confirm_batches(network: Network) -> None:
     """Run two images together and apart; they must come out alike."""
     module = build_module(network)
+    several = len(network.graph.outputs) > 1
     shape = network.graph.shapes[network.graph.inputs[0]]
     images = torch.rand((2, *shape[1:]), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        together, apart = module(images), torch.cat([module(image[None]) for image in images])
-    if not torch.allclose(together, apart, rtol=1e-3, atol=1e-4 * float(apart.abs().max())):
-        raise FixedBatchError(FIELD, "must treat the images of a batch apart")
+        found = [module(batch) for batch in (images, images[:1], images[1:])]
+    for together, first, second in zip(*found, strict=True) if several else [found]:
+        apart = torch.cat([first, second])
+        if not torch.allclose(together, apart, rtol=1e-3, atol=1e-4 * float(apart.abs().max())):
+            raise FixedBatchError(FIELD, "must treat the images of a batch apart")
 
 
 def _name(node: ir.Node) -> str:

@@ -210,9 +210,9 @@ class Translation:
                 rule = f"must treat the images of a batch apart; node {node.name!r} ({node.op}) does not"
                 raise FixedBatchError(FIELD, rule)
 
-    def network(self, output: str) -> Network:
-        """Return what has been written, with ``output`` as the graph's output."""
-        graph = Graph(nodes=tuple(self.nodes), inputs=(self.input,), outputs=(output,), shapes=self.shapes)
+    def network(self, outputs: Sequence[str]) -> Network:
+        """Return what has been written, with the values ``outputs`` as the graph's outputs."""
+        graph = Graph(nodes=tuple(self.nodes), inputs=(self.input,), outputs=tuple(outputs), shapes=self.shapes)
         return Network(graph=graph, tensors=self.constants)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import torch
 from onnx.helper import make_node
@@ -110,3 +111,19 @@ def test_group_norm_of_both_kinds_of_scale(tmp_path: Path) -> None:
 
         scale = torch.from_numpy(tensors["s"]).repeat_interleave(6 // length)
         torch.testing.assert_close(y, torch.nn.functional.group_norm(images, 2, scale, scale))
+
+
+def test_a_network_may_have_several_outputs(tmp_path: Path) -> None:
+    nodes = [make_node("Gemm", ["x", "w"], ["a"], transB=1), make_node("Relu", ["a"], ["y"])]
+    path = onnx_file(tmp_path / "m.onnx", nodes, tensors={"w": SQUARE})
+    model = onnx.load(path)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, [1, 4]))
+    onnx.save(model, path)
+    images = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+    network = import_onnx(path)
+
+    assert network.graph.outputs == ("y", "a")
+    y, a = build_module(network)(images)
+    torch.testing.assert_close(a, images @ torch.from_numpy(SQUARE).T)
+    torch.testing.assert_close(y, a.relu())
