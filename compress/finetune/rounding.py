@@ -34,6 +34,8 @@ class RoundActivation(torch.autograd.Function):
         """Return the gradients; see the module's text."""
         x, rounded = ctx.saved_tensors
         step, (least, most), learns = ctx.grid
+        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            grad = grad.contiguous(memory_format=torch.channels_last)  # once: what is passed on has this layout, too
         passed = torch.ops.aten.hardtanh_backward(grad, x, least, most)
         by_step = by_zero = None
         if learns != FIXED and ctx.needs_input_grad[1]:

@@ -19,6 +19,7 @@ from compress.network.build import build_module
 from compress.network.graph import Network
 from compress.plan import Plan
 from compress.quantize import Compressed
+from compress.rewrites import fold_batch_norm
 from hwmodels.errors import InputError
 
 CHECKPOINT_STEPS = 100
@@ -92,7 +93,7 @@ class _Run:
         weights = [p for p in self.student.parameters() if p.requires_grad and id(p) not in known]
         groups = [{"params": weights, "share": 1.0}, {"params": grids, "share": PARAMETER_RATE}]
         self._optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=1.0, fused=True)
-        self._teacher = build_module(teacher).requires_grad_(False).to(settings.device)
+        self._teacher = build_module(fold_batch_norm(teacher)).requires_grad_(False).to(settings.device)
         self._per_epoch = batches_per_epoch(len(images), settings.batch_size)
         self._steps = self._per_epoch * settings.epochs
         self._step, self._losses = 0, 0.0
