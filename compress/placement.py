@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 
 from compress.calibration import ActivationGrid
 from compress.network.graph import Graph, Node
@@ -111,18 +112,19 @@ def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[Quant
 
 
 def without_idle_rectifiers(graph: Graph) -> Graph:
-    """Return the same function without rectifiers whose every reader is a quantizer with zero as its least value.
+    """Return the same function without rectifiers whose every reader is a quantizer that clips as tightly.
 
-    Such a quantizer clips what the rectifier would: runtimes fuse the two, and the simulation saves a pass.
+    That is one with zero as its least value behind a ReLU, one within the bounds behind a ReLU6. Runtimes fuse the two,
+    and the simulation saves a pass.
     """
     consumers = graph.consumers()
     idle = {
         node.outputs[0]: node.inputs[0]
         for node in graph.nodes
-        if node.op == "relu"
+        if node.op in ("relu", "clip")
         and node.outputs[0] not in graph.outputs
         and consumers[node.outputs[0]]
-        and all(_is_never_negative(reader) for reader in consumers[node.outputs[0]])
+        and all(_stays_within(reader, *_bounds(node)) for reader in consumers[node.outputs[0]])
     }
     nodes = [
         replace(node, inputs=tuple(idle.get(value, value) for value in node.inputs))
@@ -133,8 +135,24 @@ def without_idle_rectifiers(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes), shapes=shapes)
 
 
-def _is_never_negative(node: Node) -> bool:
-    return node.op == "quantize" and node.attributes["zero_point"] == node.attributes["low"]
+def _bounds(rectifier: Node) -> tuple[float, float]:
+    ends = {"min": 0.0, "max": None} if rectifier.op == "relu" else rectifier.attributes
+    least, most = ends["min"], ends["max"]
+    return (
+        float(least) if isinstance(least, int | float) else -inf,
+        float(most) if isinstance(most, int | float) else inf,
+    )
+
+
+def _stays_within(node: Node, least: float, most: float) -> bool:
+    if node.op != "quantize":
+        return False
+    low, high, zero_point = (node.attributes[key] for key in ("low", "high", "zero_point"))
+    assert isinstance(low, int)
+    assert isinstance(high, int)
+    assert isinstance(zero_point, int)
+    slack = 1 + 1e-6  # a grid solved to end at the bound may miss it by a rounding
+    return (low - zero_point) * scale_of(node) >= least * slack and (high - zero_point) * scale_of(node) <= most * slack
 
 
 def quantizers(graph: Graph) -> dict[str, Node]:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from compress.network.graph import Graph, Network, Node
 from compress.network.ops import OPS
+from compress.network.ops.elementwise import add_in_place, quantize_in_place
 from compress.network.ops.movement import part
 from compress.network.ops.shapes import checked_size
 from compress.network.ops.spec import Shape
@@ -117,6 +118,32 @@ def _add_constants(root: nn.Module, network: Network, shared: dict[str, Tensor])
     return attributes
 
 
+_ANEW = frozenset({"conv", "conv_transpose", "linear", "add", "sub", "mul", "relu", "hard_swish", "silu", "sigmoid"})
+"""Operators whose result never shares memory with what they read."""
+
+
+def _overwriting(graph: Graph) -> dict[str, Callable[..., object]]:
+    """Return what runs quantizers and additions that may overwrite their first input: nobody reads it after them.
+
+    Additions only behind quantizers: it is the simulation of a quantized network that moves more memory than it must.
+    """
+    producer, consumers = graph.producer(), graph.consumers()
+    found: dict[str, Callable[..., object]] = {}
+    for node in graph.nodes:
+        value = node.inputs[0]
+        if value not in producer or value in graph.outputs:
+            continue
+        source, readers = producer[value], consumers[value]
+        if node.op == "quantize" and source.op in _ANEW:
+            if readers[-1] is node and all(reader.op in {*_ANEW, "quantize"} for reader in readers):
+                found[node.name] = quantize_in_place
+            continue
+        alike = all(graph.shapes.get(operand) == graph.shapes[value] for operand in node.inputs)
+        if node.op == "add" and source.op == "quantize" and len(readers) == 1 and alike:
+            found[node.name] = add_in_place
+    return found
+
+
 def _fx_graph(graph: Graph, layers: dict[str, str], constants: dict[str, str]) -> fx.Graph:
     result = fx.Graph()
     values: dict[str, fx.Node] = {}
@@ -124,12 +151,13 @@ def _fx_graph(graph: Graph, layers: dict[str, str], constants: dict[str, str]) -
         values[value] = result.placeholder(identifier)
         values[value].meta["value"] = value
     values.update({name: result.get_attr(attribute) for name, attribute in constants.items()})
+    overwriting = _overwriting(graph)
     for node in graph.nodes:
         arguments = tuple(values[name] for name in node.inputs)
         if node.name in layers:
             made = result.call_module(layers[node.name], arguments)
         else:
-            run: Callable[..., object] = OPS[node.op].run
+            run: Callable[..., object] = overwriting.get(node.name, OPS[node.op].run)
             made = result.call_function(run, arguments, dict(node.attributes))
         made.meta["node"] = node
         if OPS[node.op].outputs == (1, 1):

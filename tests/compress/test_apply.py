@@ -189,3 +189,17 @@ def test_a_quantizer_takes_its_range_from_what_it_will_read() -> None:
 
     node = compressed.network.graph.node("x/quantize8")
     assert node.attributes["scale"] == pytest.approx(float(x.max() - x.min()) / 255)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_module_that_overwrites_what_nobody_reads_any_more_computes_the_same(name: str) -> None:
+    network = NETWORKS[name]()
+    compressed = apply(prepared(network), uniform_plan(network, 4, 4))
+    x = images(network, 3, seed=5)
+    kept = x.clone()
+
+    with torch.no_grad():
+        found = build_module(compressed.network)(x)
+
+    assert torch.equal(found, run(compressed.network, kept)[0])  # the runner gives every value memory of its own
+    assert torch.equal(x, kept)

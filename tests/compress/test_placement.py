@@ -133,3 +133,16 @@ def test_a_rectifier_goes_if_its_quantizer_clips_at_zero_anyway(zero_point: int)
     assert [node.name for node in lean.nodes if node.op == "relu"] == ([] if zero_point == 0 else ["relu"])
     x = images(network)
     assert torch.equal(*(run(Network(graph=each, tensors=network.tensors), x)[0] for each in (graph, lean)))
+
+
+@pytest.mark.parametrize(("scale", "goes"), [(0.4, True), (0.5, False)])  # 15 steps: up to 6.0, up to 7.5
+def test_a_limit_at_six_goes_if_its_quantizer_reaches_no_farther(scale: float, goes: bool) -> None:
+    net = Builder(3, 4, 4)
+    limited = net.op("relu6", "clip", net.conv("conv1", "x", (3, 4)), min=0.0, max=6.0)
+    network = net.network(net.conv("conv2", limited, (4, 4)))
+    (point,) = place(network.graph, {"conv2": 4}, 8)
+    grid = ActivationGrid(scale=scale, zero_point=0, low=0, high=15)
+
+    lean = without_idle_rectifiers(insert(network.graph, (point,), {point: grid}))
+
+    assert any(node.op == "clip" for node in lean.nodes) != goes

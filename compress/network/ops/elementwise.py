@@ -56,17 +56,44 @@ def power(x: Tensor, y: Tensor) -> Tensor:
     return torch.pow(x, y)
 
 
+TILE = 1 << 17
+"""Values that ``quantize`` takes through all its steps before it goes on: half a MiB stays in a core's own cache."""
+
+
 def quantize(x: Tensor, *, scale: float, zero_point: int, low: int, high: int) -> Tensor:
     """Round ``x`` to the grid ``(code - zero_point) * scale`` with integer codes in ``low``..``high``.
 
     The values stay floating point; halves round to even, as ONNX Runtime's QuantizeLinear does. The gradient passes
     the rounding unchanged (straight-through, arXiv:1308.3432) where nothing is clipped.
     """
-    steps = x / scale
-    if steps.requires_grad:
+    if x.requires_grad:
+        steps = x / scale
         steps = steps + (torch.round(steps) - steps).detach()
         return torch.clamp(steps, low - zero_point, high - zero_point) * scale
-    return steps.round_().clamp_(low - zero_point, high - zero_point).mul_(scale)  # one buffer: half of the time
+    return _rounded(x, torch.empty_like(x), scale, low - zero_point, high - zero_point)
+
+
+def quantize_in_place(x: Tensor, *, scale: float, zero_point: int, low: int, high: int) -> Tensor:
+    """Do what ``quantize`` does and overwrite ``x`` with the result, for a value that nobody else reads any more.
+
+    Where a gradient is wanted nothing is overwritten.
+    """
+    if x.requires_grad:
+        return quantize(x, scale=scale, zero_point=zero_point, low=low, high=high)
+    return _rounded(x, x, scale, low - zero_point, high - zero_point)
+
+
+def add_in_place(x: Tensor, y: Tensor) -> Tensor:
+    """Return ``x + y`` in the memory of ``x``, which nobody else reads; not where a gradient is wanted."""
+    return x + y if x.requires_grad or y.requires_grad else x.add_(y)
+
+
+def _rounded(x: Tensor, out: Tensor, scale: float, least: int, most: int) -> Tensor:
+    step = torch.tensor(scale, dtype=x.dtype, device=x.device)  # a number would be converted at every use
+    rows = max(1, TILE * len(x) // max(1, x.numel()))
+    for source, target in zip(x.split(rows), out.split(rows), strict=True):
+        torch.div(source, step, out=target).round_().clamp_(least, most).mul_(step)
+    return out
 
 
 def _prelu_module(node: Node, tensors: Mapping[str, Tensor]) -> nn.Module:
