@@ -148,6 +148,7 @@ def _kernel(
         activation_bits=operands[1],
         arithmetic=operands[2],
         fused=tuple([part.name for part in launch[1:]]),
+        followers=tuple([part.op for part in launch[1:] if part.op in _UNARY]),
     )
 
 

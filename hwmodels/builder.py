@@ -20,6 +20,11 @@ class WorkloadBuilder:
         self._tensors: dict[str, TensorInfo] = {}
         self.input = self._tensor("input", shape)
 
+    @property
+    def last(self) -> str:
+        """Name of the kernel that was added last."""
+        return self._kernels[-1].name
+
     def shape(self, tensor: str) -> tuple[int, int, int]:
         """Return (channels, height, width) of a tensor."""
         channels, height, width = self._tensors[tensor].shape
@@ -107,6 +112,11 @@ class WorkloadBuilder:
         """Add an element-wise kernel: the result has the first tensor's shape."""
         shape = self.shape(sources[0])
         return self._add(f"{op}{len(self._kernels)}", KernelKind.ELEMENTWISE, op, sources, shape)
+
+    def normalise(self, source: str) -> str:
+        """Add a batch norm that is not folded into a convolution."""
+        name, shape = f"batch_norm{len(self._kernels)}", self.shape(source)
+        return self._add(name, KernelKind.NORMALISATION, "batch_norm", (source,), shape, weights=4 * shape[0])
 
     def add(self, *sources: str) -> str:
         """Add tensors."""

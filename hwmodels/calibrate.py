@@ -19,7 +19,7 @@ from scipy.optimize import least_squares
 from hwmodels.errors import InputError
 from hwmodels.estimate import Pricer
 from hwmodels.microcontroller import MicrocontrollerParameters
-from hwmodels.prepare import fused, without_dead_kernels
+from hwmodels.prepare import prepared
 from hwmodels.profile import Profile, load_profile
 from hwmodels.quantity import value_of
 from hwmodels.rates import class_efficiency, efficiency_class, inner_channels, padded_macs, tile_factor
@@ -113,10 +113,10 @@ class Design:
         tile = 0 if self.additive else int(value_of(model.winograd_tile))  # type: ignore[union-attr]
         starts = []
         for workload in workloads:
-            prepared = fused(without_dead_kernels(workload), profile.fusion)
+            launched = prepared(workload, profile)
             starts.append(len(rows))
-            elements, sizes = pricer.tensors(prepared)
-            for kernel in prepared.kernels:
+            elements, sizes = pricer.tensors(launched)
+            for kernel in launched.kernels:
                 demand = pricer.demand(kernel, elements, sizes)
                 peak_us, lanes, name = 0.0, 1, CLASSES[0]
                 if kernel.macs:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from hwmodels.cost_model import COST_MODELS, Bytes, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.memory import KIB, peak_memory_bytes
-from hwmodels.prepare import fused, without_dead_kernels
+from hwmodels.prepare import prepared
 from hwmodels.profile import FIGURES, Profile
 from hwmodels.quantity import value_of
 from hwmodels.workload import Arithmetic, Kernel, TensorInfo, Workload
@@ -130,8 +130,7 @@ class Pricer:
 
     def report(self, workload: Workload) -> CostReport:
         """Return the full report of a workload, merged as the device's runtime merges it."""
-        if self.profile.fusion:
-            workload = fused(without_dead_kernels(workload), self.profile.fusion)
+        workload = prepared(workload, self.profile)
         elements, sizes = self.tensors(workload)
         kernels = workload.kernels
         demands = [self.demand(kernel, elements, sizes) for kernel in kernels]

@@ -1,6 +1,7 @@
 """Peak memory of activations: which tensors live at the same time, under the rules of a runtime."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -35,6 +36,7 @@ def peak_memory_bytes(workload: Workload, memory: Memory, *, tensor_bytes: Mappi
     too small; kernels run in the given order, so that it may be too large for a branched network that a runtime
     reorders. Weights are not counted: they stay in flash, or are part of ``model_bytes``.
     """
+    workload = _without_rewrites(workload)
     last = last_uses(workload)
     live = sum(tensor_bytes[name] for name in set(workload.inputs))
     peak = live
@@ -65,6 +67,7 @@ def peak_memory_many(
 
     Arrays are (variants,): sizes by tensor, channels by kernel. Groups of a depthwise kernel follow its channels.
     """
+    workload = _without_rewrites(workload)
     last = last_uses(workload)
     live = sum((tensor_bytes[name] for name in set(workload.inputs)), start=np.int64(0))
     peak = np.asarray(live)
@@ -95,6 +98,12 @@ def peak_memory_many(
     scaled = peak * value_of(memory.scratch_factor, 1.0) + value_of(memory.runtime_ram_kib) * KIB
     total: IntArray = np.ceil(scaled).astype(np.int64)
     return total
+
+
+def _without_rewrites(workload: Workload) -> Workload:
+    """Return the workload without kernels that only rewrite a tensor where it lies."""
+    kept = tuple([kernel for kernel in workload.kernels if kernel.inputs != kernel.outputs])
+    return workload if len(kept) == len(workload.kernels) else replace(workload, kernels=kept)
 
 
 _IM2COL = (KernelKind.CONV, KernelKind.POINTWISE, KernelKind.DEPTHWISE)

@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hwmodels.profile import FusionRule
+from hwmodels.onnxruntime_rules import as_onnxruntime_runs
+from hwmodels.profile import FusionRule, Profile
 from hwmodels.workload import Kernel, TensorInfo, Workload
+
+
+def prepared(workload: Workload, profile: Profile) -> Workload:
+    """Return the kernels that the profile's runtime launches for a network."""
+    if profile.runtime_rules == "onnxruntime":
+        return as_onnxruntime_runs(without_dead_kernels(workload))
+    return fused(without_dead_kernels(workload), profile.fusion) if profile.fusion else workload
 
 
 def without_dead_kernels(workload: Workload) -> Workload:

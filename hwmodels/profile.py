@@ -144,6 +144,8 @@ class Profile(Part):
     memory: Memory = Memory()
     energy: EnergyTerms = EnergyTerms()
     fusion: tuple[FusionRule, ...] = ()
+    runtime_rules: Literal["fusion", "onnxruntime"] = "fusion"  # what the runtime makes of a graph: what is listed
+    # above, or what ONNX Runtime's optimizer does on CPUs
     validation: tuple[Validation, ...] = ()
     notes: tuple[str, ...] = ()
 

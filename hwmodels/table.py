@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hwmodels.errors import InputError
 from hwmodels.estimate import Pricer
 from hwmodels.memory import peak_memory_many
-from hwmodels.prepare import fused, without_dead_kernels
+from hwmodels.prepare import prepared
 from hwmodels.profile import Profile
 from hwmodels.workload import Kernel, KernelKind, TensorInfo, Workload
 
@@ -78,7 +78,7 @@ class CostTable:
         self._pricer = Pricer(profile)
         if not self._pricer.model.additive:
             raise InputError("profile.family", "prices kernels together; use estimate", profile.family)
-        self._workload = fused(without_dead_kernels(workload), profile.fusion)
+        self._workload = prepared(workload, profile)
         self._spec = spec
         self._columns = {axis.name: index for index, axis in enumerate(spec.axes)}
         self._choices = [np.array(axis.choices, dtype=np.int64) for axis in spec.axes]

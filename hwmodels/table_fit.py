@@ -11,7 +11,7 @@ from hwmodels.calibrate import Measurement
 from hwmodels.errors import InputError
 from hwmodels.estimate import Pricer
 from hwmodels.lookup import Key, kernel_key
-from hwmodels.prepare import fused, without_dead_kernels
+from hwmodels.prepare import prepared
 from hwmodels.profile import Profile, load_profile
 from hwmodels.workload import Workload
 
@@ -20,10 +20,10 @@ RIDGE = 1e-3  # splits time evenly between kernels that always come together
 
 def kernel_counts(pricer: Pricer, workload: Workload) -> dict[Key, int]:
     """Return how often each kernel of a table occurs in a network, after the runtime's fusion."""
-    prepared = fused(without_dead_kernels(workload), pricer.profile.fusion)
-    elements, sizes = pricer.tensors(prepared)
+    launched = prepared(workload, pricer.profile)
+    elements, sizes = pricer.tensors(launched)
     counts: dict[Key, int] = {}
-    for kernel in prepared.kernels:
+    for kernel in launched.kernels:
         key = kernel_key(kernel, pricer.demand(kernel, elements, sizes))
         counts[key] = counts.get(key, 0) + 1
     return counts

@@ -87,6 +87,7 @@ class Kernel:
     activation_bits: int = 32
     arithmetic: Arithmetic = Arithmetic.FLOAT
     fused: tuple[str, ...] = ()  # names of the nodes merged into this kernel
+    followers: tuple[str, ...] = ()  # operators of those of them that work value by value on its result, in order
     sparsity: float = 0.0  # share of weights that are zero, unstructured
 
 
@@ -131,4 +132,5 @@ class Workload:
 
 def _kernel(row: Mapping[str, Any]) -> Kernel:
     tuples = {key: tuple(row[key]) for key in ("inputs", "outputs", "kernel", "stride", "fused")}
+    tuples["followers"] = tuple(row.get("followers", ()))  # not told by what was stored before there were any
     return Kernel(**{**row, **tuples, "kind": KernelKind(row["kind"]), "arithmetic": Arithmetic(row["arithmetic"])})

@@ -1,0 +1,1 @@
+"""Measure kernels and networks of this machine through ONNX Runtime."""
