@@ -18,7 +18,9 @@ CHEAP_KERNEL = 3
 ALTERNATIONS = 6
 """Rounds of the alternating least squares; the residual hardly moves after the fourth."""
 
-RIDGE = 1e-6
+RIDGE = 0.03
+"""Pull of cheap kernels towards zero, relative to the mean energy of all primary filters: without it the kernel behind
+a dead filter would grow without bound."""
 
 
 class CGhost:
@@ -175,8 +177,8 @@ def _kernels(shifted: _Shifts, primary: Tensor, targets: Tensor) -> Tensor:
     """Return the cheap kernels ``(m, ghosts, taps)`` that bring primary filters nearest to the targets."""
     moved = torch.einsum("tgk,ick->itcg", shifted.matrices, primary.flatten(2)).flatten(2)  # (m, taps, in * grid)
     squares = moved @ moved.mT
-    ridge = RIDGE * squares.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(torch.float64).tiny)
-    squares.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+    energy = squares.diagonal(dim1=1, dim2=2).mean().clamp_min(torch.finfo(torch.float64).tiny)
+    squares.diagonal(dim1=1, dim2=2).add_(RIDGE * energy)
     return torch.linalg.solve(squares, moved @ targets.flatten(2).mT).mT
 
 
