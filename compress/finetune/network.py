@@ -1,7 +1,7 @@
 """A compressed network in training: float weights behind their grids, run node by node."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 import torch
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from compress.finetune.methods import ActivationGrid, Method, WeightGrid
 from compress.finetune.methods.grids import PlainWeight
+from compress.finetune.normalisation import LayerNorm, without_bias
 from compress.network.build import unique_identifiers
-from compress.network.graph import Network
+from compress.network.graph import Network, Node
 from compress.network.ops import run_node
 from compress.placement import quantizers, scale_of
 from compress.quantize import Compressed
-from compress.weights import CodedWeight, accumulator_steps, on_accumulator_grid
+from compress.weights import CodedWeight, accumulator_steps, on_accumulator_grid, with_gain
 
 LARGEST_BIAS_STEPS = 2**24  # float32 holds whole numbers up to here
 
@@ -30,9 +31,16 @@ class TrainableNetwork(nn.Module):
         start: Float values of quantized weights by tensor name, before rounding; a weight that is missing starts from
             the values of its codes.
         method: How values are rounded.
+        norms: Batch norms for the time of training, by layer (``normalised_layers``).
     """
 
-    def __init__(self, compressed: Compressed, start: Mapping[str, Tensor], method: Method) -> None:
+    def __init__(
+        self,
+        compressed: Compressed,
+        start: Mapping[str, Tensor],
+        method: Method,
+        norms: Mapping[str, LayerNorm] | None = None,
+    ) -> None:
         super().__init__()
         self._compressed = compressed
         graph, numerics = compressed.network.graph, compressed.plan.numerics
@@ -43,12 +51,14 @@ class TrainableNetwork(nn.Module):
         for name, coded in compressed.coded.items():
             values = _scaled_start(start.get(name), tensors[name], coded.format.axis)
             self.weights[self._names[name]] = method.weight(values, coded, numerics)
-        for name in trained_floats(compressed):
+        self._float_names = tuple(trained_floats(compressed, norms or {}))
+        for name in self._float_names:
             self.weights[self._names[name]] = _plain(tensors[name])
         for node in graph.nodes:
             if node.op == "quantize":
                 self.activations[self._names[node.name]] = method.activation(node, numerics)
-        self._float_names = tuple(trained_floats(compressed))
+        self._norm_names = {name: self._names[name] for name in norms or {}}
+        self.norms = nn.ModuleDict({self._names[name]: norm for name, norm in (norms or {}).items()})
         learned = {*compressed.coded, *self._float_names}
         self._fixed = {name: tensor for name, tensor in tensors.items() if name not in learned}
 
@@ -67,6 +77,9 @@ class TrainableNetwork(nn.Module):
         for node in graph.nodes:
             if node.op == "quantize":
                 values[node.outputs[0]] = self._activation(node.name)(values[node.inputs[0]])
+            elif node.name in self._norm_names:
+                (value,) = run_node(without_bias(node), values, tensors).values()
+                values[node.outputs[0]] = self.norms[self._norm_names[node.name]](value)
             else:
                 values.update(run_node(node, values, tensors))
             for value in node.inputs:
@@ -94,7 +107,7 @@ class TrainableNetwork(nn.Module):
     def compressed(self) -> Compressed:
         """Return the network as it will be deployed: codes, grids, biases on their accumulators' steps."""
         with torch.no_grad():
-            network = self._compressed.network
+            network, numerics = self._compressed.network, self._compressed.plan.numerics
             coded = {name: self._coded(name) for name in self._compressed.coded}
             graph = network.graph.with_nodes(
                 replace(node, attributes=self._activation(node.name).attributes()) if node.op == "quantize" else node
@@ -102,11 +115,30 @@ class TrainableNetwork(nn.Module):
             )
             learned = {name: tensor.detach().cpu().contiguous() for name, tensor in self._learned().items()}
             fixed = {name: tensor.cpu() for name, tensor in self._fixed.items()}
-            decoded = {name: weight.decode(self._compressed.plan.numerics) for name, weight in coded.items()}
-            result = Network(graph=graph, tensors={**fixed, **learned, **decoded})
+            tensors = {**fixed, **learned}
+            for node in graph.nodes:
+                if node.name in self._norm_names:
+                    self._fold(node, tensors, coded)
+            decoded = {name: weight.decode(numerics) for name, weight in coded.items()}
+            result = Network(graph=graph, tensors={**tensors, **decoded})
             biases = _rounded_biases(result, coded, self._compressed)
         final = replace(result, tensors={**result.tensors, **biases})
         return replace(self._compressed, network=final, coded=coded)
+
+    def _fold(self, node: Node, tensors: dict[str, Tensor], coded: dict[str, CodedWeight]) -> None:
+        """Give a layer what its batch norm does."""
+        norm = self.norms[self._norm_names[node.name]]
+        assert isinstance(norm, LayerNorm)
+        gain, bias = (values.cpu() for values in norm.folded())
+        weight = node.parameters["weight"]
+        tensors[node.parameters["bias"]] = bias
+        if weight in coded:
+            coded[weight] = with_gain(coded[weight], gain, self._compressed.plan.numerics)
+        else:
+            axis = 1 if node.op == "conv_transpose" else 0
+            shape = [1] * tensors[weight].ndim
+            shape[axis] = -1
+            tensors[weight] = tensors[weight] * gain.reshape(shape)
 
     def _learned(self) -> dict[str, Tensor]:
         floats = {name: self.weights[self._names[name]]() for name in self._float_names}
@@ -133,14 +165,17 @@ class TrainableNetwork(nn.Module):
         return [node.name for node in self._compressed.network.graph.nodes if node.op == "quantize"]
 
 
-def trained_floats(compressed: Compressed) -> list[str]:
-    """Return the names of float weights and biases of layers and normalisations, in the graph's order."""
+def trained_floats(compressed: Compressed, norms: Container[str]) -> list[str]:
+    """Return the names of float weights and biases, in the graph's order, without those that a norm takes over."""
     tensors, coded = compressed.network.tensors, compressed.coded
     names = [
         name
         for node in compressed.network.graph.nodes
         for role, name in node.parameters.items()
-        if role in ("weight", "bias") and name not in coded and tensors[name].is_floating_point()
+        if role in ("weight", "bias")
+        and name not in coded
+        and tensors[name].is_floating_point()
+        and not (role == "bias" and node.name in norms)
     ]
     return list(dict.fromkeys(names))
 

@@ -22,7 +22,7 @@ class RoundActivation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, log_step: Tensor, zero_point: Tensor, low: int, high: int, learns: str) -> Tensor:
         """Return ``x`` on the grid; ``log_step`` and ``zero_point`` hold one number each."""
-        step, zero = float(log_step.exp()), round(float(zero_point))
+        step, zero = float(log_step.detach().exp()), round(float(zero_point.detach()))
         bounds = (low - zero) * step, (high - zero) * step
         rounded = x.mul(1 / step).round_().clamp_(low - zero, high - zero).mul_(step)
         ctx.save_for_backward(x, rounded)
@@ -41,7 +41,9 @@ class RoundActivation(torch.autograd.Function):
         if learns != FIXED and ctx.needs_input_grad[1]:
             by_step = _dot(grad, rounded) - _dot(passed, x if learns == INSIDE else rounded)
         if ctx.needs_input_grad[2]:
-            by_zero = (passed.sum() - grad.sum()) * step  # a clipped value is the grid's end, which moves along
+            by_zero = ((passed.sum() - grad.sum()) * step).reshape(
+                1
+            )  # a clipped value is the grid's end, which moves along
         return passed, by_step, by_zero, None, None, None
 
 

@@ -17,7 +17,8 @@ class FineTuning:
     zero at the end (``constant``: does not) after a linear rise over the first ``warmup`` of all steps.
     ``distillation`` is the share of the loss that comes from the float network's class scores, softened by
     ``temperature``; labels give the rest, and without labels it is all of it. ``augment`` shifts every image by up to
-    ``shift`` pixels and mirrors every second one: right for photographs, wrong for digits.
+    ``shift`` pixels and mirrors every second one: right for photographs, wrong for digits. ``normalise`` puts batch
+    norm back for the time of training (``compress.finetune.normalisation``).
     """
 
     method: str = "lsq"
@@ -30,6 +31,7 @@ class FineTuning:
     temperature: float = 2.0
     augment: bool = False
     shift: int = 4
+    normalise: bool = True
     seed: int = 0
     device: str = "cpu"
 

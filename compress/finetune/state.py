@@ -23,13 +23,14 @@ def save_state(
     step: int,
     losses: float,
 ) -> None:
-    """Write parameters, the optimizer's moments and the next step into one file."""
+    """Write parameters, running statistics, the optimizer's moments and the next step into one file."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for name, parameter in student.named_parameters():
         tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
         for role, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{role}/{name}"] = value.detach().cpu().contiguous()
+    tensors.update({f"buffer/{name}": value.detach().cpu().contiguous() for name, value in student.named_buffers()})
     facts = json.dumps({"settings": settings.to_json(), "step": step, "losses": losses})
     written = folder / f"{STATE_FILE}.part"
     save_file(tensors, written, metadata={_FACTS: facts})
@@ -56,6 +57,10 @@ def load_state(
     if found != settings.to_json():
         raise InputError("checkpoint", "must be of a run with equal settings", found)
     with torch.no_grad():
+        for name, buffer in student.named_buffers():
+            if f"buffer/{name}" not in tensors or tensors[f"buffer/{name}"].shape != buffer.shape:
+                raise InputError("checkpoint", f"must have the network's buffer {name}")
+            buffer.copy_(tensors[f"buffer/{name}"])
         for name, parameter in student.named_parameters():
             stored = tensors.get(f"parameter/{name}")
             if stored is None or stored.shape != parameter.shape:

@@ -13,6 +13,7 @@ from compress.finetune.loss import classification, distillation
 from compress.finetune.methods import METHODS
 from compress.finetune.methods.base import PARAMETER_RATE
 from compress.finetune.network import TrainableNetwork
+from compress.finetune.normalisation import normalised_layers, settle
 from compress.finetune.settings import FineTuning
 from compress.finetune.state import load_state, save_state
 from compress.network.build import build_module
@@ -23,6 +24,8 @@ from compress.rewrites import fold_batch_norm
 from hwmodels.errors import InputError
 
 CHECKPOINT_STEPS = 100
+SETTLING_IMAGES, SETTLING_BATCH = 2048, 256
+"""Images whose statistics the deployed network takes over, and how many go together."""
 LARGEST_GRADIENT = 1.0
 """The norm of all gradients together is cut to this: the first steps of a 2-bit network are rough."""
 
@@ -71,7 +74,7 @@ def finetune(
     if checkpoint is not None:
         run.resume(checkpoint)
     run.train(checkpoint, report)
-    return run.student.compressed()
+    return run.settled().compressed()
 
 
 class _Run:
@@ -87,7 +90,9 @@ class _Run:
         start: Mapping[str, Tensor],
     ) -> None:
         self._settings, self._images, self._labels = settings, images, labels
-        self.student = TrainableNetwork(compressed, start, METHODS.get(settings.method)()).to_device(settings.device)
+        self._norms = normalised_layers(compressed, images[:SETTLING_BATCH]) if settings.normalise else {}
+        student = TrainableNetwork(compressed, start, METHODS.get(settings.method)(), self._norms)
+        self.student = student.to_device(settings.device)
         grids = self.student.grid_parameters()
         known = {id(parameter) for parameter in grids}
         weights = [p for p in self.student.parameters() if p.requires_grad and id(p) not in known]
@@ -126,14 +131,25 @@ class _Run:
             if checkpoint is not None and (ended or self._step % CHECKPOINT_STEPS == 0):
                 save_state(checkpoint, self.student, self._optimizer, settings, self._step, self._losses)
 
+    @torch.no_grad()
+    def settled(self) -> TrainableNetwork:
+        """Return the student with the statistics that its layers have with their final weights, of plain images."""
+        if self._norms:
+            for number, batch in enumerate(torch.split(self._images[:SETTLING_IMAGES], SETTLING_BATCH)):
+                settle(self._norms, number)
+                self.student(self._placed(batch))
+        return self.student
+
+    def _placed(self, batch: Tensor) -> Tensor:
+        batch = batch.to(self._settings.device)
+        return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
     def _trained(self, indices: Tensor) -> float:
         settings = self._settings
         batch = self._images[indices]
         if settings.augment:
             batch = varied(batch, self._fill, shift=settings.shift, seed=settings.seed, step=self._step)
-        batch = batch.to(settings.device)
-        if batch.ndim == 4:
-            batch = batch.contiguous(memory_format=torch.channels_last)
+        batch = self._placed(batch)
         labels = None if self._labels is None else self._labels[indices].to(settings.device)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * group["share"] * factor(settings, self._step, self._steps)

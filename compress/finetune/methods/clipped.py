@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from compress.finetune.methods.base import METHODS, ActivationGrid, Method, WeightGrid
-from compress.finetune.methods.grids import LEAST_STEP, PlainWeight, StraightThroughWeight, UniformActivation
+from compress.finetune.methods.grids import (
+    LEAST_STEP,
+    PlainWeight,
+    SteppedWeight,
+    StraightThroughWeight,
+    UniformActivation,
+)
 from compress.finetune.rounding import FIXED, OUTSIDE, RoundWeight
 from compress.network.graph import Node
 from compress.plan import Numerics
@@ -95,8 +101,7 @@ class DoReFa(Method):
 
     def weight(self, values: Tensor, coded: CodedWeight, numerics: Numerics) -> WeightGrid:
         """Return a squashed weight; a quantizer that is not uniform, or whose scale is a power of two, as it is."""
-        uniform = isinstance(coded.format.build(numerics), UniformQuantizer)
-        if not uniform or coded.format.bits == 1 or numerics.scale_format == "power_of_two":
+        if not SteppedWeight.fits(coded, numerics) or coded.format.bits == 1 or numerics.scale_format == "power_of_two":
             return StraightThroughWeight(values, coded, numerics)
         return SquashedWeight(values, coded, numerics)
 

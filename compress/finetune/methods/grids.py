@@ -14,6 +14,8 @@ from compress.quantizers.uniform import UniformQuantizer
 from compress.weights import CodedWeight
 
 LEAST_STEP = 1e-8
+CELL_MARGIN = 0.05
+"""Share of a step between a weight's first value and the next rounding threshold."""
 
 
 def channel_unit(values: Tensor) -> Tensor:
@@ -24,6 +26,23 @@ def channel_unit(values: Tensor) -> Tensor:
     """
     unit = values.detach().flatten(1).square().mean(1).sqrt()
     return torch.where(unit > 0, unit, 1.0).reshape(-1, *(1,) * (values.ndim - 1))
+
+
+def within_cells(values: Tensor, coded: CodedWeight, quantizer: UniformQuantizer) -> Tensor:
+    """Return ``values``, each moved just so far that it is rounded to its code.
+
+    Post-training quantization may have rounded against the nearest level, on purpose; training starts from there.
+    """
+    codes = coded.codes
+    step = codes.parameters["scale"].reshape(-1, *(1,) * (values.ndim - 1))
+    levels = codes.values.reshape(codes.shape).float()
+    if quantizer.bits == 1:
+        return torch.where(levels > 0, values.clamp_min(0.0), torch.minimum(values, -CELL_MARGIN * step))
+    levels = levels + quantizer.low
+    reach = 0.5 - CELL_MARGIN
+    least = torch.where(levels == quantizer.low, -torch.inf, (levels - reach) * step)
+    most = torch.where(levels == quantizer.high, torch.inf, (levels + reach) * step)
+    return torch.maximum(torch.minimum(values, most), least)
 
 
 class PlainWeight(nn.Module):
@@ -42,15 +61,20 @@ class PlainWeight(nn.Module):
 class StraightThroughWeight(WeightGrid):
     """Any quantizer with fixed parameters; the gradient is the quantizer's own.
 
-    Its parameters are those found after training for what the weight was before it, so nothing but the weight moves.
+    A uniform one keeps the scales and starts from the codes that post-training quantization found; another one is
+    fitted to the float weight.
     """
 
     def __init__(self, values: Tensor, coded: CodedWeight, numerics: Numerics) -> None:
         super().__init__()
         self._format = coded.format
-        self.plain = PlainWeight(values)
         self.quantizer = coded.format.build(numerics)
-        self.quantizer.fit(values)
+        if isinstance(self.quantizer, UniformQuantizer) and SteppedWeight.fits(coded, numerics):
+            self.quantizer.scale = coded.codes.parameters["scale"].clone()
+            values = within_cells(values, coded, self.quantizer)
+        else:
+            self.quantizer.fit(values)
+        self.plain = PlainWeight(values)
 
     def forward(self) -> Tensor:
         """Return the weight on the quantizer's levels."""
@@ -83,13 +107,15 @@ class SteppedWeight(WeightGrid):
         self._learns = learns
         self._power_of_two = numerics.scale_format == "power_of_two"
         self.quantizer = quantizer
-        self.plain = PlainWeight(values)
+        self.plain = PlainWeight(within_cells(values, coded, quantizer))
         self.log_step = nn.Parameter(coded.codes.parameters["scale"].float().clamp_min(LEAST_STEP).log())
 
     @staticmethod
     def fits(coded: CodedWeight, numerics: Numerics) -> bool:
-        """Say whether the weight is on such a grid."""
-        return isinstance(coded.format.build(numerics), UniformQuantizer)
+        """Say whether the weight is on such a grid, with one step per channel or one in all."""
+        parameters, channels = coded.codes.parameters, coded.codes.shape[0]
+        uniform = isinstance(coded.format.build(numerics), UniformQuantizer)
+        return uniform and parameters.keys() == {"scale"} and parameters["scale"].shape in ((1,), (channels,))
 
     def forward(self) -> Tensor:
         """Return the weight on its grid."""
@@ -146,9 +172,9 @@ class UniformActivation(ActivationGrid):
 
     def attributes(self) -> dict[str, Attribute]:
         """Return the grid as the node's attributes."""
-        zero_point = min(max(round(float(self.zero_point)), self._low), self._high)
+        zero_point = min(max(round(float(self.zero_point.detach())), self._low), self._high)
         return {
-            "scale": float(self._log_step().exp()),
+            "scale": float(self._log_step().detach().exp()),
             "zero_point": zero_point,
             "low": self._low,
             "high": self._high,
