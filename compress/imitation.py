@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
+from functools import cached_property
+from math import nan, prod
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from compress.network.ops import run_node
 from compress.operators import Replacement
 from compress.plan import OperatorChoice
 from compress.runner import run
-from compress.structure import Structure
+from compress.structure import Structure, full_key
 
 LEAST_SPREAD = 0.1
 """Least standard deviation of a channel, relative to that of all: dead channels do not outweigh the others."""
@@ -99,17 +100,38 @@ class BlockFeatures:
         return self._values[value][self.trained :]
 
 
-def choices_to_imitate(
-    structure: Structure, network: Network, choices: Iterable[tuple[str, OperatorChoice]]
-) -> list[tuple[str, OperatorChoice]]:
-    """Return the choices, by block, that have something to train."""
-    prepared = structure.prepared(network)
-    return [
-        (name, choice)
-        for name, choice in choices
-        if choice.operator != "original"
-        and trainable(structure.block(name), prepared.folded, prepared.replacement(name, choice))
-    ]
+class Imitator:
+    """Trains replacements of one network's blocks, one at a time; features are recorded when the first needs them.
+
+    Args:
+        network: The ingested float network.
+        structure: The network's.
+        images: Images as the network takes them, without labels.
+        settings: Of all trainings.
+    """
+
+    def __init__(self, network: Network, structure: Structure, images: Tensor, settings: ImitationSettings) -> None:
+        self._prepared = structure.prepared(network)
+        self._structure = structure
+        self._images = images
+        self._settings = settings
+
+    @cached_property
+    def features(self) -> BlockFeatures:
+        """What all blocks read and write."""
+        return BlockFeatures(self._prepared.folded, self._structure.blocks, self._images, self._settings)
+
+    def key(self, block: str, choice: OperatorChoice) -> str:
+        """Return under which name ``Structure.adopt`` takes what ``imitate`` finds."""
+        return full_key(block, choice)
+
+    def imitate(self, block: str, choice: OperatorChoice) -> Imitation:
+        """Train an operator in a block's place; one without tensors of its own comes back as it is, unmeasured."""
+        where, folded = self._structure.block(block), self._prepared.folded
+        replacement = self._prepared.replacement(block, choice)
+        if not trainable(where, folded, replacement):
+            return Imitation(tensors={}, error_before=nan, error_after=nan, seconds=0.0)
+        return imitate(where, folded, replacement, self.features, self._settings)
 
 
 def trainable(block: Block, network: Network, replacement: Replacement) -> list[str]:

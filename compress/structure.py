@@ -26,7 +26,7 @@ from compress.rewrites import fold_batch_norm
 from hwmodels.errors import InputError, UnknownNameError
 
 Imitated = Mapping[str, Mapping[str, Tensor]]
-"""Tensors of replacements by name, by ``choice_key`` with all parameters spelled out."""
+"""Tensors of replacements by name, by ``full_key``."""
 
 KEPT_REPLACEMENTS = 256
 """Built replacements of blocks that a structure remembers per network."""
@@ -38,7 +38,7 @@ class Structure:
 
     Plain data for JSON. Beside that it remembers what every candidate shares: the folded network and the built
     replacements of the networks (with values or on the ``meta`` device) that it was last used with, and the tensors
-    that imitation (``compress.imitation``) has found for replacements, by ``choice_key``.
+    that imitation (``compress.imitation``) has found for replacements.
     """
 
     groups: ChannelGroups
@@ -235,8 +235,7 @@ class _Prepared:
                 raise InputError(f"operators.{name}", f"{choice.operator} does not fit: {reason}")
             parameters = complete_parameters(operator, choice, field=f"operators.{name}.parameters")
             built = operator.build(block, self.folded, parameters)
-            complete = OperatorChoice(operator=choice.operator, parameters=parameters)
-            found = {} if self._on_meta else self._structure.imitated.get(choice_key(name, complete), {})
+            found = {} if self._on_meta else self._structure.imitated.get(full_key(name, choice), {})
             self._replacements[key] = replace(built, tensors={**built.tensors, **found})
             if len(self._replacements) > KEPT_REPLACEMENTS:
                 self._replacements.popitem(last=False)
@@ -247,6 +246,12 @@ class _Prepared:
 def choice_key(block: str, choice: OperatorChoice) -> str:
     """Return a name for an operator with its parameters in a block's place."""
     return json.dumps([block, choice.operator, dict(choice.parameters)], sort_keys=True)
+
+
+def full_key(block: str, choice: OperatorChoice) -> str:
+    """Return ``choice_key`` with all parameters spelled out."""
+    parameters = complete_parameters(OPERATORS.get(choice.operator), choice, field=f"operators.{block}.parameters")
+    return choice_key(block, OperatorChoice(operator=choice.operator, parameters=parameters))
 
 
 def complete_parameters(operator: Operator, choice: OperatorChoice, *, field: str) -> dict[str, Parameter]:
