@@ -5,14 +5,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import datasets, devices, errors, estimates, events, health, jobs, models, trials
+from service.api import datasets, devices, errors, estimates, events, health, jobs, models, tokens, trials
 from service.api.body_limit import BodyLimit
+from service.api.guard import Guard
 from service.api.same_origin import SameOrigin
+from service.api.security_headers import SecurityHeaders
+from service.pages.login import router as login
 from service.pages.routes import router as pages
 from service.services import Services
 from service.settings import Settings
 
-ROUTERS = (models, datasets, devices, estimates, jobs, events, trials, health)
+ROUTERS = (models, datasets, devices, estimates, jobs, events, trials, tokens, health)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -32,10 +35,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     app.state.stopping = False
     errors.install(app)
+    # From the inside out: what is added last sees a request first.
     app.add_middleware(BodyLimit, upload_bytes=settings.max_upload_bytes, other_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, database=services.database, settings=settings)
     names = [name.strip() for name in settings.allowed_hosts.split(",") if name.strip()]
     app.add_middleware(SameOrigin, allowed_hosts=names)
+    app.add_middleware(SecurityHeaders)
     for module in ROUTERS:
         app.include_router(module.router)
     app.include_router(pages)
+    app.include_router(login)
     return app

@@ -9,6 +9,7 @@ with Client("http://127.0.0.1:8321") as client:
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -100,12 +101,13 @@ class Client:
 
     Args:
         url: Where the service is.
-        token: Sent as bearer token.
+        token: Sent as bearer token; ``TIGHTFIT_TOKEN`` of the environment if left out.
         timeout: Seconds to wait for an answer; uploads that are parsed may take longer than most.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, timeout: float = 150.0) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        token = token or os.environ.get("TIGHTFIT_TOKEN")
+        headers = {} if not token else {"Authorization": f"Bearer {token}"}
         self.url = url.rstrip("/")
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout, connect=5.0))
 

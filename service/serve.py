@@ -1,6 +1,5 @@
 """``tightfit serve``: API and pages in this process, ingestion and dispatcher in children that end with it."""
 
-import ipaddress
 import logging
 import os
 import signal
@@ -9,17 +8,20 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from sqlalchemy.engine import make_url
 
 from service.app import create_app
 from service.artifacts import remove_leftovers
 from service.errors import AppError
 from service.processes import Supervised
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.store.database import Database
 from service.store.migrate import upgrade_to_head
+from service.store.tokens import Tokens
 
 DRAIN_S = 5
 
@@ -62,9 +64,9 @@ def serve(settings: Settings, *, dispatch: bool = True, on_ready: Callable[[str]
         What the process should exit with: 1 if it could not listen.
 
     Raises:
-        RefusedBindError: The address is not loopback, and nothing yet protects the service from strangers.
+        RefusedBindError: The address is not loopback, and there is no token that could be asked for.
     """
-    check_bind(settings.host)
+    check_bind(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.temporary.mkdir(mode=0o700, exist_ok=True)
     tempfile.tempdir = str(settings.temporary)  # where forms spool their files: the system's may be memory
@@ -105,19 +107,27 @@ def _outlive_signals() -> None:
             signal.signal(number, lambda *_: None)
 
 
-def check_bind(host: str) -> None:
-    """Refuse an address that others can reach."""
-    if host == "localhost":
+def check_bind(settings: Settings) -> None:
+    """Refuse an address that others can reach, unless there is a token that keeps them out."""
+    if is_loopback(settings.host) or _has_token(settings):
         return
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    except ValueError:
-        pass
     raise RefusedBindError(
-        f"refusing to listen on {host}: whoever reaches the service may use it, because it has no tokens yet. "
-        "Listen on 127.0.0.1 and put a proxy with a login in front"
+        f"refusing to listen on {settings.host}: whoever reaches the service may use it, because it has no tokens yet. "
+        "`tightfit token create NAME` makes one"
     )
+
+
+def _has_token(settings: Settings) -> bool:
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return False  # and it is not made to find that out
+    database = Database(settings.database_url)
+    try:
+        upgrade_to_head(database)
+        with database.read() as connection:
+            return Tokens(connection).any_usable()
+    finally:
+        database.close()
 
 
 if __name__ == "__main__":

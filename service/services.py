@@ -1,7 +1,7 @@
 """What the service is made of: built once at start, handed to routes and pages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import CapacityLimiter
 
@@ -10,6 +10,7 @@ from service.artifacts import ArtifactStore
 from service.errors import NotFoundError
 from service.settings import Settings
 from service.store.database import Database
+from service.store.tables import LOCAL_OWNER
 from service.store.uploads import Devices
 from workers.ingest.client import IngestClient
 from workers.ingest.protocol import Limits
@@ -25,6 +26,8 @@ class Services:
     ingest: IngestClient
     upload_threads: CapacityLimiter
     """Uploads that may be in work at once; they wait here and not in the threads that answer everybody else."""
+    owner: str = LOCAL_OWNER
+    """Whose things are seen and made."""
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -42,6 +45,10 @@ class Services:
             ingest=IngestClient(scratch=settings.temporary, limits=limits, concurrency=settings.ingest_concurrency),
             upload_threads=CapacityLimiter(2 * settings.ingest_concurrency),
         )
+
+    def for_owner(self, owner: str) -> "Services":
+        """Return the same for one owner, whose rows alone its transactions see."""
+        return replace(self, owner=owner, database=self.database.for_owner(owner))
 
     def close(self) -> None:
         """Close all connections and end ingestion."""

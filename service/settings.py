@@ -1,5 +1,6 @@
 """What an operator sets. Built once, by ``main``, and passed down; nothing below reads the environment."""
 
+import ipaddress
 from pathlib import Path
 from typing import Self
 
@@ -7,6 +8,14 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens at an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Settings(BaseSettings):
@@ -32,6 +41,8 @@ class Settings(BaseSettings):
     """What an archive of data may unpack to, and the longest file that ingestion may write."""
     max_body_bytes: PositiveInt = Field(default=4 * MIB, validation_alias="TIGHTFIT_MAX_BODY_BYTES")
     """Longest JSON body (uploads have their own limit)."""
+    requests_per_second: PositiveFloat = Field(default=100.0, validation_alias="TIGHTFIT_REQUESTS_PER_SECOND")
+    """Requests a second in the long run by one token; five seconds' worth may come at once."""
     ingest_seconds: PositiveFloat = Field(default=120.0, validation_alias="TIGHTFIT_INGEST_SECONDS")
     """Longest time that one upload may be parsed, by the clock and by the processor."""
     ingest_memory_bytes: PositiveInt = Field(default=4 * GIB, validation_alias="TIGHTFIT_INGEST_MEMORY_BYTES")

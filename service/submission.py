@@ -14,7 +14,6 @@ from service.store.jobs import Jobs
 from service.store.records import DatasetRecord, JobRecord, ModelRecord
 from service.store.rows import moment
 from service.store.states import JobStatus
-from service.store.tables import LOCAL_OWNER
 from service.uploads import find_dataset, find_model
 from workers.spec import JobSpec, Preprocessing
 from workers.split import LEAST_CALIBRATION, LEAST_SEARCH, LEAST_TEST
@@ -92,7 +91,7 @@ def submit(
     ranges = fit_check(services, spec, model, profiles)
     job = JobRecord(
         id=new_id(),
-        owner=LOCAL_OWNER,
+        owner=services.owner,
         name=spec.name,
         status=JobStatus.QUEUED,
         reason=None,

@@ -14,7 +14,6 @@ from service.services import Services
 from service.store.identifiers import new_id
 from service.store.records import DatasetRecord, ModelRecord
 from service.store.rows import moment
-from service.store.tables import LOCAL_OWNER
 from service.store.uploads import Datasets, Models
 from workers.ingest.descriptions import checked_dataset, checked_model
 from workers.spec import Preprocessing
@@ -60,7 +59,7 @@ def add_model(
         said["data"] = beside[1].digest
     model = ModelRecord(
         id=new_id(),
-        owner=LOCAL_OWNER,
+        owner=services.owner,
         name=name,
         digest=_digest(source, said),
         format=architecture or "onnx",
@@ -90,7 +89,7 @@ def add_dataset(services: Services, file: BinaryIO, *, name: str) -> tuple[Datas
             data = services.artifacts.store_file(reply.file("data.safetensors"))
     dataset = DatasetRecord(
         id=new_id(),
-        owner=LOCAL_OWNER,
+        owner=services.owner,
         name=name,
         digest=_digest(source, {}),
         description=description,

@@ -5,6 +5,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Query, Request
 from sqlalchemy import Connection
 
+from service.access.principal import Principal
 from service.errors import NotFoundError
 from service.services import Services
 from service.store.identifiers import split_trial_id
@@ -12,12 +13,25 @@ from service.store.jobs import Jobs
 from service.store.records import JobRecord, TrialRecord
 from service.store.trials import Trials
 
+PRINCIPAL = "tightfit.principal"
+"""Where ``service.api.guard`` leaves in a request's scope who asks."""
+NOBODY = ""
+"""An owner of nothing."""
+
+
+def _principal(request: Request) -> Principal:
+    return cast(Principal, request.scope[PRINCIPAL])
+
 
 def _services(request: Request) -> Services:
-    return cast(Services, request.app.state.services)
+    services = cast(Services, request.app.state.services)
+    principal: Principal | None = request.scope.get(PRINCIPAL)  # none: a route that strangers may ask
+    return services.for_owner(NOBODY if principal is None else principal.owner)
 
 
 ServicesOf = Annotated[Services, Depends(_services)]
+"""The service as the one who asks may see it: every transaction opened by it is bound to their rows."""
+PrincipalOf = Annotated[Principal, Depends(_principal)]
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items on a page")]
 Cursor = Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before")]
 

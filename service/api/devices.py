@@ -12,7 +12,6 @@ from service.errors import ConflictError, NotFoundError
 from service.store.identifiers import new_id
 from service.store.records import DeviceRecord
 from service.store.rows import moment
-from service.store.tables import LOCAL_OWNER
 from service.store.uploads import Devices
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
@@ -52,7 +51,7 @@ def add_device(
     if checked.name in builtin_profiles():
         raise ConflictError(f"{checked.name!r} ships with tightfit; choose another name", code="device_exists")
     row = DeviceRecord(
-        id=new_id(), owner=LOCAL_OWNER, name=checked.name, profile=checked.to_json(), created_at=moment()
+        id=new_id(), owner=services.owner, name=checked.name, profile=checked.to_json(), created_at=moment()
     )
     with services.database.write() as connection:
         _, new = Devices(connection).add(row)

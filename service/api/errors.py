@@ -40,7 +40,14 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
 
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
-CODE_OF_HTTP = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+CODE_OF_HTTP = {
+    400: "bad_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+}
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200

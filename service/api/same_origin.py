@@ -4,16 +4,18 @@ A service on loopback has no login, but every web page that its user opens can r
 is made to point to 127.0.0.1. Browsers say where a request comes from and under which name; that is checked here.
 """
 
-import ipaddress
 from collections.abc import Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access.rules import SAFE_METHODS
 from service.api.errors import problem
+from service.settings import is_loopback
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked by machines that know the service's address alone; they tell nothing."""
 
 
 class SameOrigin:
@@ -32,7 +34,7 @@ class SameOrigin:
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin", b"").decode("latin-1")
         reason = None
-        if not self._is_own(host):
+        if not self._is_own(host) and scope["path"] not in PROBES:
             reason = f"this service is not called {host!r}; TIGHTFIT_ALLOWED_HOSTS names what it is called"
         elif origin and scope["method"] not in SAFE_METHODS and _netloc(origin) != host:
             reason = f"a page of {origin!r} may not send anything to {host!r}"
@@ -42,8 +44,8 @@ class SameOrigin:
     def _is_own(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
-            return name in self._allowed_hosts or name == "localhost" or ipaddress.ip_address(name).is_loopback
-        except ValueError:  # not an address, or not even a name
+            return name in self._allowed_hosts or is_loopback(name)
+        except ValueError:  # not even a name
             return False
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import listing
+from service.cli import listing, token
 from service.cli.demo import demo
 from service.cli.pull import pull
 from service.cli.serve import serve
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 for command in (serve, submit, watch, listing.jobs, listing.front, pull, listing.devices, listing.estimate, demo):
     app.command()(command)
+app.add_typer(token.app, name="token")
 
 
 def _version(asked: bool) -> None:

@@ -1,11 +1,12 @@
 """Connections. The same code runs on SQLite and PostgreSQL; what differs between them is in this file."""
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -13,8 +14,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from service.store.tables import LOCAL_OWNER
+
 _BUSY_TIMEOUT_MS = 15_000
 _WRITES = "tightfit_writes"  # execution option: this transaction will write
+_OWNER = "tightfit_owner"  # execution option: whose rows this transaction may see
 
 
 class database_now(FunctionElement[float]):  # noqa: N801  a SQL function, written like one
@@ -51,6 +55,13 @@ class Database:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._writer = self.engine.execution_options(**{_WRITES: True})
+        self._owner: str | None = None
+
+    def for_owner(self, owner: str) -> Self:
+        """Return the same database as one owner may see it: its transactions carry the owner to the repositories."""
+        bound = copy.copy(self)
+        bound._owner = owner
+        return bound
 
     @property
     def is_sqlite(self) -> bool:
@@ -60,7 +71,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads, all of it from one moment on SQLite."""
-        with self.engine.begin() as connection:
+        with self._begin(self.engine) as connection:
             yield connection
 
     @contextmanager
@@ -70,8 +81,16 @@ class Database:
         SQLite takes its one write lock at once (``BEGIN IMMEDIATE``): a transaction that reads first and asks for the
         lock later may be refused however long it waits.
         """
-        with self._writer.begin() as connection:
+        with self._begin(self._writer) as connection:
             yield connection
+
+    @contextmanager
+    def _begin(self, engine: Engine) -> Iterator[Connection]:
+        with engine.connect() as connection:
+            if self._owner is not None:
+                connection.execution_options(**{_OWNER: self._owner})
+            with connection.begin():
+                yield connection
 
     def ping(self) -> None:
         """Raise if the database does not answer."""
@@ -81,6 +100,11 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def owner_of(connection: Connection) -> str:
+    """Return whose rows a transaction may see."""
+    return str(connection.get_execution_options().get(_OWNER, LOCAL_OWNER))
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

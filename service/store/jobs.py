@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from service.errors import ConflictError
-from service.store.database import database_now
+from service.store.database import database_now, owner_of
 from service.store.events import Events
 from service.store.records import JobRecord
 from service.store.rows import insert_unless_there, moment
 from service.store.states import ACTIVE, ENDED, JobStatus, Request, check_transition
-from service.store.tables import LOCAL_OWNER, jobs, trials
+from service.store.tables import jobs, trials
 from workers.events import TrialStatus
 
 
@@ -22,11 +22,11 @@ def job_record(row: Row[Any]) -> JobRecord:
 
 
 class Jobs:
-    """Jobs of one owner."""
+    """Jobs of one owner: by default of the one for whom the transaction was opened."""
 
-    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+    def __init__(self, connection: Connection, owner: str | None = None) -> None:
         self._connection = connection
-        self._owner = owner
+        self._owner = owner_of(connection) if owner is None else owner
 
     def submit(self, job: JobRecord) -> tuple[JobRecord, bool]:
         """Queue a job, or find the one that the same request with the same key has queued; say whether it is new."""

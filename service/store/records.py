@@ -123,3 +123,35 @@ class EventRecord:
     kind: str
     data: Json
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """A token without its secret. ``scope`` is one of ``service.access.principal.Scope``."""
+
+    id: str
+    owner: str
+    name: str
+    scope: str
+    digest: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def usable(self, now: datetime) -> bool:
+        """Whether the token opens anything at a moment."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """A request that changed something or was refused: who, when, from where, what, and with which answer."""
+
+    id: str
+    at: datetime
+    owner: str | None
+    token_id: str | None
+    address: str
+    method: str
+    path: str
+    status: int

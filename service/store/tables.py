@@ -1,4 +1,4 @@
-"""The tables. Everything belongs to an ``owner``; until there are users that is ``local``.
+"""The tables. Everything belongs to an ``owner``; as long as there are no tokens that is ``local``.
 
 Candidates, plans, evaluations and descriptions are JSON documents with their own schema versions; a column stands
 beside them where a query needs it.
@@ -161,4 +161,41 @@ events = Table(
     Column("data", DOCUMENT, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("job_id", "sequence"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),  # of the secret, which is kept nowhere
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("token_id", String(32), ForeignKey("tokens.id", ondelete="CASCADE"), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index(None, "token_id"),
+    Index(None, "expires_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("owner", String(64)),  # none: nobody whom the service knows
+    Column("token_id", String(32)),
+    Column("address", String(64), nullable=False),
+    Column("method", String(16), nullable=False),
+    Column("path", String(200), nullable=False),
+    Column("status", Integer, nullable=False),
 )

@@ -5,17 +5,18 @@ from dataclasses import asdict
 from sqlalchemy import Connection, select
 
 from service.errors import ConflictError
+from service.store.database import owner_of
 from service.store.records import DatasetRecord, DeviceRecord, ModelRecord
 from service.store.rows import insert_unless_there, record
-from service.store.tables import LOCAL_OWNER, datasets, devices, models
+from service.store.tables import datasets, devices, models
 
 
 class Models:
     """Ingested networks of one owner."""
 
-    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+    def __init__(self, connection: Connection, owner: str | None = None) -> None:
         self._connection = connection
-        self._owner = owner
+        self._owner = owner_of(connection) if owner is None else owner
 
     def add(self, model: ModelRecord) -> tuple[ModelRecord, bool]:
         """Store a model, or find the one with the same digest; say whether it is new."""
@@ -43,9 +44,9 @@ class Models:
 class Datasets:
     """Ingested data sets of one owner."""
 
-    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+    def __init__(self, connection: Connection, owner: str | None = None) -> None:
         self._connection = connection
-        self._owner = owner
+        self._owner = owner_of(connection) if owner is None else owner
 
     def add(self, dataset: DatasetRecord) -> tuple[DatasetRecord, bool]:
         """Store a data set, or find the one with the same digest; say whether it is new."""
@@ -73,9 +74,9 @@ class Datasets:
 class Devices:
     """Custom device profiles of one owner; those that ship with the product are not in the database."""
 
-    def __init__(self, connection: Connection, owner: str = LOCAL_OWNER) -> None:
+    def __init__(self, connection: Connection, owner: str | None = None) -> None:
         self._connection = connection
-        self._owner = owner
+        self._owner = owner_of(connection) if owner is None else owner
 
     def add(self, device: DeviceRecord) -> tuple[DeviceRecord, bool]:
         """Store a profile, or find the same one; another profile under its name is a conflict."""

@@ -1,0 +1,1 @@
+"""Who may do what: tokens and their scopes, sessions of browsers, and which route asks for which scope."""
