@@ -22,6 +22,8 @@ RIDGE = 0.03
 """Pull of cheap kernels towards zero, relative to the mean energy of all primary filters: without it the kernel behind
 a dead filter would grow without bound."""
 
+LEAST_ENERGY = 1e-30  # of layers that are all zero
+
 
 class CGhost:
     """Makes only ``m = ⌈n / ratio⌉`` channels of every dense convolution, and the rest from those.
@@ -177,7 +179,7 @@ def _kernels(shifted: _Shifts, primary: Tensor, targets: Tensor) -> Tensor:
     """Return the cheap kernels ``(m, ghosts, taps)`` that bring primary filters nearest to the targets."""
     moved = torch.einsum("tgk,ick->itcg", shifted.matrices, primary.flatten(2)).flatten(2)  # (m, taps, in * grid)
     squares = moved @ moved.mT
-    energy = squares.diagonal(dim1=1, dim2=2).mean().clamp_min(torch.finfo(torch.float64).tiny)
+    energy = squares.diagonal(dim1=1, dim2=2).mean().clamp_min(LEAST_ENERGY)
     squares.diagonal(dim1=1, dim2=2).add_(RIDGE * energy)
     return torch.linalg.solve(squares, moved @ targets.flatten(2).mT).mT
 
