@@ -163,6 +163,7 @@ def node_keys(
     exact: Mapping[str, Tensor],
     formats: Mapping[str, WeightFormat],
     wanted: Mapping[str, ChannelStatistics],
+    stored: Collection[str],
     numerics: Numerics,
 ) -> dict[str, bytes]:
     """Return for every node a key that is equal only where everything that the pass finds at it is equal.
@@ -173,6 +174,7 @@ def node_keys(
         exact: Tensors by name, before rounding.
         formats: Of weights, by tensor name.
         wanted: Statistics that outputs are to have, by value.
+        stored: Values whose range does not come from the pass.
         numerics: The plan's.
     """
     uses = Counter(name for node in network.graph.nodes for name in (*node.parameters.values(), *node.inputs))
@@ -186,6 +188,7 @@ def node_keys(
             node.op,
             sorted(node.attributes.items()),
             [(role, digests.of(exact[name]), formats.get(name), uses[name]) for role, name in node.parameters.items()],
+            [name in stored for name in node.inputs],
             [above.get(name) or (digests.of(exact[name]) if name in exact else name) for name in node.inputs],
             [(digests.of(wanted[name].mean), digests.of(wanted[name].std)) for name in node.outputs if name in wanted],
         ]

@@ -39,16 +39,26 @@ class LayerBits:
 class Numerics:
     """How the numbers of a plan are represented; accuracy belongs to a plan because this is part of it.
 
-    ``activation_type`` is ``unsigned`` (asymmetric, zero point) or ``signed`` (symmetric) 8-bit. ``other_bits`` is the
-    width of activations that no quantized layer reads (the operands of a residual addition). ``weight_rounding`` is
-    ``nearest``, or ``compensated``: later weights make up for the error of earlier ones (``compress.rounding``).
+    ``weight_granularity`` is one scale per ``channel``, per ``tensor``, or per ``group`` of 32 weights of a channel.
+    ``weight_symmetry`` is ``symmetric`` (as many levels below zero as above) or ``asymmetric`` (each channel's levels
+    lie where its weights do). ``weight_rounding`` is ``nearest``, ``compensated`` (later weights make up for the error
+    of earlier ones, ``compress.rounding``) or ``adaround`` (up or down is learned, ``compress.adaround``).
+    ``equalisation`` is ``none`` or ``cross_layer`` (``compress.equalisation``).
+
+    ``activation_type`` is ``unsigned`` (asymmetric, zero point) or ``signed`` (symmetric) 8-bit. ``activation_source``
+    is where ranges come from: ``deployed``, what the compressed network itself computes on the calibration images, or
+    ``float``, histograms of the float network that are stored once for all plans. ``other_bits`` is the width of
+    activations that no quantized layer reads (the operands of a residual addition).
     """
 
     weight_granularity: str = "channel"
+    weight_symmetry: str = "symmetric"
     weight_range: str = "mse"
     weight_rounding: str = "nearest"
+    equalisation: str = "none"
     activation_type: str = "unsigned"
     activation_range: str = "mse"
+    activation_source: str = "deployed"
     scale_format: str = "float32"
     other_bits: int = 8
 

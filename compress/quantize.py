@@ -12,7 +12,7 @@ from compress.network.graph import Graph, Network, Node
 from compress.placement import LAYER_OPS, QuantizePoint, insert, place, quantizers, scale_of, without_idle_rectifiers
 from compress.plan import Numerics, Plan
 from compress.repair import ChannelRepair, ChannelStatistics, channel_axis, corrected
-from compress.rounding import compensated
+from compress.rounding import DataRounding
 from compress.weights import (
     CodedWeight,
     accumulator_steps,
@@ -47,6 +47,7 @@ def quantize(
     wanted: Mapping[str, ChannelStatistics] | None = None,
     *,
     cache: CalibrationCache | None = None,
+    histograms: Mapping[str, Histogram] | None = None,
 ) -> Compressed:
     """Return a restructured network with the bits of ``plan``.
 
@@ -55,6 +56,15 @@ def quantize(
     biases are rounded to what an integer accumulator can start from, and each quantizer takes its range from the value
     that it is about to read. So repair makes up for cut channels, rounded weights and clipped activations alike, and
     later layers see what earlier ones really hand them.
+
+    Args:
+        network: Batch norm folded.
+        plan: Its layers and numerics count here.
+        images: Calibration images.
+        wanted: Statistics of layers' outputs to restore; ``None``: nothing is repaired.
+        cache: Shared by the candidates of a search; always with the same images and histograms.
+        histograms: Of the float network's values, where ranges come from if the plan says so; those of other values
+            are taken in the pass.
     """
     assignment = assign_formats(network, plan)
     tensors = dict(assignment.network.tensors)
@@ -66,14 +76,18 @@ def quantize(
         graph=insert(assignment.network.graph, points, dict.fromkeys(points, _UNSOLVED)), tensors=tensors
     )
 
-    calibration = _Calibration(points, plan.numerics)
+    stored = _stored(plan.numerics, histograms or {})
+    calibration = _Calibration(points, plan.numerics, stored)
     repairable = _repairable(unsolved.graph, wanted or {})
     repair = ChannelRepair(repairable)
     integers = _IntegerLayers(unsolved, coded, plan.numerics, repair, calibration)
-    rounding = _Rounding(assignment.network.tensors, tensors, integers, plan.numerics)
+    rounding = DataRounding(assignment.network.tensors, plan.numerics)
 
     def before(node: Node, values: Mapping[str, Tensor]) -> Node:
-        rounding.adapt(node, values)
+        name = node.parameters.get("weight", "")
+        if rounding.applies_to(node) and name in integers.coded:
+            integers.coded[name] = rounding.coded(node, integers.coded[name], values)
+            tensors[name] = integers.coded[name].decode(plan.numerics)
         return calibration.solve(node, values)
 
     keys = node_keys(
@@ -82,6 +96,7 @@ def quantize(
         exact=assignment.network.tensors,
         formats=assignment.formats,
         wanted=repairable,
+        stored=stored,
         numerics=plan.numerics,
     )
     outputs = cache.run(
@@ -105,9 +120,17 @@ def quantize(
     )
 
 
-WEIGHT_ROUNDINGS = ("nearest", "compensated")
+ACTIVATION_SOURCES = ("deployed", "float")
 
 _UNSOLVED = ActivationGrid(scale=1.0, zero_point=0, low=0, high=0)
+
+
+def _stored(numerics: Numerics, histograms: Mapping[str, Histogram]) -> Mapping[str, Histogram]:
+    if numerics.activation_source not in ACTIVATION_SOURCES:
+        raise UnknownNameError(
+            "numerics.activation_source", f"must be one of {', '.join(ACTIVATION_SOURCES)}", numerics.activation_source
+        )
+    return histograms if numerics.activation_source == "float" else {}
 
 
 def _repairable(graph: Graph, wanted: Mapping[str, ChannelStatistics]) -> dict[str, ChannelStatistics]:
@@ -178,43 +201,13 @@ class _IntegerLayers:
         return on_accumulator_grid(bias, steps)
 
 
-class _Rounding:
-    """Rounds a layer's weight anew when the pass reaches it and its input is known, if the plan asks for that."""
-
-    def __init__(
-        self, exact: Mapping[str, Tensor], tensors: dict[str, Tensor], layers: _IntegerLayers, numerics: Numerics
-    ) -> None:
-        if numerics.weight_rounding not in WEIGHT_ROUNDINGS:
-            raise UnknownNameError(
-                "numerics.weight_rounding", f"must be one of {', '.join(WEIGHT_ROUNDINGS)}", numerics.weight_rounding
-            )
-        self._exact = exact
-        self._tensors = tensors
-        self._layers = layers
-        self._numerics = numerics
-
-    def adapt(self, node: Node, values: Mapping[str, Tensor]) -> None:
-        """Give ``node`` its weight for the input at hand."""
-        name = node.parameters.get("weight", "")
-        coded = self._layers.coded.get(name)
-        if self._numerics.weight_rounding == "nearest" or coded is None or node.op not in ("conv", "linear"):
-            return
-        quantizer = coded.format.build(self._numerics)
-        if not quantizer.separable:
-            return
-        quantizer.fit(self._exact[name])
-        rounded = compensated(self._exact[name], quantizer, node, values[node.inputs[0]])
-        self._layers.coded[name] = replace(coded, codes=quantizer.encode(rounded))
-        self._tensors[name] = self._layers.coded[name].decode(self._numerics)
-
-
 class _Calibration:
     """Solves every quantizer of a network when the pass over the calibration images reaches it."""
 
-    def __init__(self, points: tuple[QuantizePoint, ...], numerics: Numerics) -> None:
+    def __init__(self, points: tuple[QuantizePoint, ...], numerics: Numerics, stored: Mapping[str, Histogram]) -> None:
         self._bits = {point.node_name: point.bits for point in points}
         self._numerics = numerics
-        self._histograms: dict[str, Histogram] = {}
+        self._histograms = dict(stored)
         self.solved: dict[str, Node] = {}
 
     def solve(self, node: Node, values: Mapping[str, Tensor]) -> Node:

@@ -23,10 +23,17 @@ MAX_GAIN = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelStatistics:
-    """Mean and standard deviation of a value per channel, over images and positions; float32, ``(channels,)`` each."""
+    """Mean and standard deviation of a value per channel, over images and positions; float32, ``(channels,)`` each.
+
+    Where the standard deviation is zero, repair shifts the channel and does not scale it.
+    """
 
     mean: Tensor
     std: Tensor
+
+    def means_alone(self) -> "ChannelStatistics":
+        """Return what makes repair correct biases and nothing else."""
+        return replace(self, std=torch.zeros_like(self.std))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

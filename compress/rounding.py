@@ -1,13 +1,19 @@
 """Rounding weights with an eye on the layer's output instead of each weight by itself."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compress.adaround import adaround
 from compress.network.graph import Node
+from compress.plan import Numerics
 from compress.quantizers import Quantizer
+from compress.weights import CodedWeight
+from hwmodels.errors import UnknownNameError
 
 SAMPLES = 8192
 """Most input patches whose products are summed."""
@@ -17,24 +23,65 @@ DAMPING = 0.01
 """Share of the mean diagonal that is added to the diagonal: keeps rarely used inputs from being bent too far."""
 
 
-def compensated(weight: Tensor, quantizer: Quantizer, node: Node, inputs: Tensor) -> Tensor:
+WEIGHT_ROUNDINGS = ("nearest", "compensated", "adaround")
+
+
+class DataRounding:
+    """Rounds a layer's weight anew when a pass reaches it and its input is known, if the plan asks for that.
+
+    Weights of transposed convolutions, and of quantizers that do not round every value by itself, stay rounded to
+    nearest.
+
+    Args:
+        exact: The weights before rounding, by tensor name.
+        numerics: The plan's.
+
+    Raises:
+        UnknownNameError: The plan names another rounding.
+    """
+
+    def __init__(self, exact: Mapping[str, Tensor], numerics: Numerics) -> None:
+        if numerics.weight_rounding not in WEIGHT_ROUNDINGS:
+            raise UnknownNameError(
+                "numerics.weight_rounding", f"must be one of {', '.join(WEIGHT_ROUNDINGS)}", numerics.weight_rounding
+            )
+        self._exact = exact
+        self._numerics = numerics
+
+    def applies_to(self, node: Node) -> bool:
+        """Say whether data have a say in rounding the weight of ``node``."""
+        return self._numerics.weight_rounding != "nearest" and node.op in ("conv", "linear")
+
+    def coded(self, node: Node, coded: CodedWeight, values: Mapping[str, Tensor]) -> CodedWeight:
+        """Return the codes of the layer's weight for the input at hand."""
+        quantizer = coded.format.build(self._numerics)
+        if not quantizer.separable:
+            return coded
+        weight = self._exact[node.parameters["weight"]]
+        quantizer.fit(weight)
+        moments = second_moments(node, weight, values[node.inputs[0]])
+        rounded = compensated(weight, quantizer, moments)
+        whole = quantizer.integers(coded.codes) if self._numerics.weight_rounding == "adaround" else None
+        if whole is not None:
+            rounded = adaround(weight, quantizer, whole.scale, moments, other=rounded)
+        return replace(coded, codes=quantizer.encode(rounded))
+
+
+def compensated(weight: Tensor, quantizer: Quantizer, moments: Tensor) -> Tensor:
     """Return ``weight`` on the fitted quantizer's grid, each rounding error made up for by weights not yet rounded.
 
     Input by input, all output channels at once: round, then shift the remaining weights of the channel so that the
-    layer's output on ``inputs`` changes least, which is least squares with the inputs' second moments as the metric.
+    layer's output changes least, which is least squares with the inputs' second moments as the metric.
 
     Source: Frantar et al. 2022, arXiv:2210.17323, algorithm 1, without its blocking and reordering.
 
     Args:
         weight: Of a ``conv`` or ``linear`` node, ``(out, in / groups, ...)``.
         quantizer: Fitted to ``weight``; rounds each value by itself.
-        node: The layer.
-        inputs: What it reads on the calibration images.
+        moments: From ``second_moments``.
     """
-    groups = node.attributes.get("groups", 1)
-    assert isinstance(groups, int)
-    rows = weight.detach().float().reshape(groups, weight.shape[0] // groups, -1).clone()  # (groups, out, taps)
-    upper = _inverse_root(_second_moments(node, weight, inputs, groups))
+    rows = weight.detach().float().reshape(len(moments), -1, moments.shape[2]).clone()  # (groups, out, taps)
+    upper = _inverse_root(moments)
     rounded = torch.empty_like(rows)
     for tap in range(rows.shape[2]):
         column = rows[:, :, tap]
@@ -44,8 +91,16 @@ def compensated(weight: Tensor, quantizer: Quantizer, node: Node, inputs: Tensor
     return rounded.reshape(weight.shape)
 
 
-def _second_moments(node: Node, weight: Tensor, inputs: Tensor, groups: int) -> Tensor:
-    """Return the mean product of every two inputs of a group: ``(groups, taps, taps)``."""
+def second_moments(node: Node, weight: Tensor, inputs: Tensor) -> Tensor:
+    """Return the mean product of every two inputs of a group: ``(groups, taps, taps)``.
+
+    Args:
+        node: A ``conv`` or ``linear``.
+        weight: Its weight, ``(out, in / groups, ...)``.
+        inputs: What it reads on the calibration images.
+    """
+    groups = node.attributes.get("groups", 1)
+    assert isinstance(groups, int)
     patches = _patches(node, weight, inputs)  # (samples, groups * taps)
     stride = max(1, len(patches) // SAMPLES) | 1  # odd: meets all columns of an image
     patches = patches[::stride]

@@ -117,11 +117,13 @@ def encode(weight: Tensor, format: WeightFormat, numerics: Numerics) -> CodedWei
 def with_gain(weight: CodedWeight, gain: Tensor, numerics: Numerics) -> CodedWeight:
     """Return the weight with every output channel multiplied by ``gain``, all positive.
 
-    One float32 scale per channel takes the gain up and the codes stay; otherwise the weight is coded anew.
+    Float32 scales per channel, or finer, take the gain up and the codes stay; otherwise the weight is coded anew.
     """
+    if bool((gain == 1).all()):
+        return weight
     scale = weight.codes.parameters.get("scale")
-    if scale is not None and scale.shape == gain.shape and numerics.scale_format == "float32":
-        parameters = {**weight.codes.parameters, "scale": scale * gain}
+    if scale is not None and len(scale) == gain.numel() and numerics.scale_format == "float32":
+        parameters = {**weight.codes.parameters, "scale": scale * gain.reshape(-1, *[1] * (scale.ndim - 1))}
         return replace(weight, codes=replace(weight.codes, parameters=parameters))
     decoded = weight.decode(numerics)
     shape = [1] * decoded.ndim

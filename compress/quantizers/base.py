@@ -81,7 +81,7 @@ class Quantizer(nn.Module, ABC):
     bit_widths: ClassVar[tuple[int, ...]]
     idempotent: ClassVar[bool]
     """Whether ``forward(forward(w)) == forward(w)`` with the same parameters."""
-    separable: ClassVar[bool] = False
+    separable: bool = False
     """Whether, once fitted, every value is rounded by itself, and ``(channels, 1)`` is a weight like any other."""
     layer_ops: ClassVar[frozenset[str]] = frozenset({"conv", "conv_transpose", "linear"})
     """Operators whose weights it may quantize."""
@@ -114,7 +114,10 @@ class Quantizer(nn.Module, ABC):
         """Return how much is stored of a weight of this shape."""
 
     def integers(self, codes: Codes) -> IntegerWeight | None:
-        """Return the weight on an integer grid, ``None`` where ``arithmetic`` is not integer."""
+        """Return the weight on an integer grid.
+
+        ``None`` where ``arithmetic`` is not integer, or where a channel has more than one scale.
+        """
         return None
 
     def storage_bits(self, shape: tuple[int, ...]) -> int:

@@ -93,7 +93,7 @@ def test_repair_brings_every_layers_output_back_to_the_float_statistics() -> Non
 
 
 def test_an_unknown_repair_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="none, channel_statistics"):
+    with pytest.raises(UnknownNameError, match="none, bias_correction, channel_statistics"):
         apply(prepared(chain()), Plan(repair="magic"))
 
 

@@ -8,7 +8,7 @@ from compress.network.ops import OPS
 from compress.placement import LAYER_OPS
 from compress.plan import LayerBits, Numerics, Plan
 from compress.quantizers import QUANTIZERS, Quantizer
-from compress.rounding import compensated
+from compress.rounding import compensated, second_moments
 from compress.structure import analyse
 from hwmodels.errors import UnknownNameError
 from tests.compress.networks import NETWORKS, Builder, images
@@ -43,7 +43,7 @@ def test_the_layers_output_changes_less_than_with_nearest_rounding(kind: str) ->
     x = correlated_images(8, 6)
     quantizer = fitted(weight)
 
-    rounded = compensated(weight, quantizer, node, x)
+    rounded = compensated(weight, quantizer, second_moments(node, weight, x))
 
     def output_error(other: Tensor) -> float:
         return float(OPS[node.op].run(x, weight=other - weight, **node.attributes).square().mean())
@@ -56,7 +56,7 @@ def test_inputs_that_have_nothing_in_common_leave_the_nearest_level() -> None:
     node, weight = layer("linear")
     x = 5 * torch.eye(6)  # second moments are a multiple of the identity: there is nothing to compensate with
 
-    rounded = compensated(weight, fitted(weight), node, x)
+    rounded = compensated(weight, fitted(weight), second_moments(node, weight, x))
 
     assert torch.equal(rounded, fitted(weight)(weight))
 
@@ -64,7 +64,7 @@ def test_inputs_that_have_nothing_in_common_leave_the_nearest_level() -> None:
 def test_inputs_that_are_always_zero_are_survived() -> None:
     node, weight = layer("convolution")
 
-    assert compensated(weight, fitted(weight), node, torch.zeros(4, 8, 6, 6)).isfinite().all()
+    assert compensated(weight, fitted(weight), second_moments(node, weight, torch.zeros(4, 8, 6, 6))).isfinite().all()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
