@@ -1,0 +1,156 @@
+"""ResNet-20 on CIFAR-10 with fewer channels: criterion × repair, beside torch-pruning counted by the same rule.
+
+Multiply-accumulates are those of convolutions and the linear layer; element-wise work has none. Every row keeps at most
+the stated share of them. Keep-ratios are the same for all criteria: those that the product's integer programme finds
+with losses measured per group (NISP, least squares, no labels), and the largest uniform ratio beside them. Repair uses
+training images without their labels; torch-pruning's networks are measured as pruned and after their batch-norm
+statistics were estimated anew on as many images. Of its criteria, the one that is best on the first test images is
+shown. Fine-tuning takes training images, their labels, the float network as teacher, shifts and mirroring.
+
+    python -m benchmarks.pruning --data DATA [--images 9979] [--cuts 27 50] [--fine-tune] [--json FILE]
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks import cifar, common
+from benchmarks.pruning_allocation import Allocator, macs
+from benchmarks.pruning_peers import Peer, peers, re_estimated
+from compress.apply import apply, prepare
+from compress.evaluate import accuracy
+from compress.finetune import FineTuning, finetune
+from compress.network.build import build_module
+from compress.network.graph import Network
+from compress.network.zoo import from_architecture
+from compress.plan import Plan
+from compress.pruners import PRUNERS
+from compress.structure import analyse
+
+REPAIRS = ("none", "channel_statistics", "least_squares")
+BEST = Plan(pruner="nisp", repair="least_squares")
+EPOCHS = {27: (3, 49918), 50: (1, 20000)}  # passes, and training images in each
+LEARNING_RATE = 0.004
+SIFT = 2000  # test images on which torch-pruning's best criterion is chosen
+
+
+def main() -> int:
+    """Measure and print the tables."""
+    arguments = common.parser(__doc__)
+    arguments.add_argument("--images", type=int, default=9979, help="test images (all)")
+    arguments.add_argument("--calibration", type=int, default=2000, help="training images for repair (2000)")
+    arguments.add_argument("--losses", type=int, default=256, help="of these, images that losses are measured on (256)")
+    arguments.add_argument("--cuts", type=int, nargs="+", choices=(27, 50), default=(27, 50), help="percent to remove")
+    arguments.add_argument("--fine-tune", action="store_true", help="train, too: half an hour on one idle core")
+    options = arguments.parse_args()
+    train_files = cifar.TRAIN_FILES if options.fine_tune else cifar.TRAIN_FILES[:1]
+    files = common.require_files(options.data, (cifar.TEST_FILE, cifar.RESNET20_FILE, *train_files))
+    network = from_architecture("cifar_resnet20", files[cifar.RESNET20_FILE])
+    train = [files[name] for name in train_files]
+    test = cifar.images(files[cifar.TEST_FILE], options.images)
+    bench = Bench(network, cifar.images(train[0], options.calibration), test, losses=options.losses)
+    figures: dict[str, Any] = {"images": len(test[0]), "float": bench.measure(network), "macs": bench.allocator.macs}
+    print(f"float: {100 * figures['float']:.2f} % of {len(test[0])} images, {bench.allocator.macs:,} MACs", flush=True)
+    for cut in options.cuts:
+        figures[f"-{cut} %"] = bench.at(cut, train if options.fine_tune else [])
+    common.report("pruning", figures, path=options.json)
+    return 0
+
+
+class Bench:
+    """The network, its images, and what is measured of them at one number of multiply-accumulates after the other."""
+
+    def __init__(
+        self, network: Network, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, losses: int
+    ) -> None:
+        self.network, self.training, self.test = network, training, test
+        structure = analyse(network)
+        self.prepared = prepare(network, training[0], structure=structure)
+        few = training[0][:losses]
+        start = time.process_time()
+        self.allocator = Allocator(prepare(network, few, structure=structure), BEST, few)
+        print(f"losses of keep-ratios measured in {time.process_time() - start:.0f} s", flush=True)
+
+    def measure(self, network: Network) -> float:
+        """Return the accuracy on the test images."""
+        return accuracy(build_module(network), *self.test)
+
+    def at(self, cut: int, train: list[Path]) -> dict[str, Any]:
+        """Return and print all figures with ``cut`` percent of the multiply-accumulates removed."""
+        share = 1 - cut / 100
+        ratios = {"programme": self.allocator.ratios(share), "uniform": self.allocator.uniform(share)}
+        print(f"-{cut} %: {ratios['programme']}", flush=True)
+        rows = [self._criterion("nisp", ratios["uniform"], "uniform")]
+        rows += [self._criterion(name, ratios["programme"], "programme") for name in PRUNERS.names()]
+        peer = self._best_peer(share)
+        rows += self._peer_rows(peer)
+        columns = ("criterion", "keep-ratios", "MACs %", *REPAIRS)
+        common.print_table(f"ResNet-20, CIFAR-10, -{cut} % MACs: top-1 % by repair", columns, rows)
+        figures: dict[str, Any] = {
+            "ratios": ratios,
+            "rows": [dict(zip(columns, row, strict=True)) for row in rows],
+        }
+        if train:
+            figures["fine-tuned"] = self._fine_tuned(cut, ratios["programme"], peer, train)
+        return figures
+
+    def _criterion(self, pruner: str, ratios: Mapping[str, float], allocation: str) -> tuple[object, ...]:
+        plans = [Plan(keep_ratios=ratios, pruner=pruner, repair=repair) for repair in REPAIRS]
+        found = [100 * self.measure(apply(self.prepared, plan).network) for plan in plans]
+        print(pruner, allocation, [f"{value:.2f}" for value in found], flush=True)
+        return (pruner, allocation, self._percent(macs(self.prepared, plans[0])), *found)
+
+    def _best_peer(self, share: float) -> Peer:
+        images, labels = self.training
+        inner = {name for name in self._layers() if name.endswith("conv1") and name != "conv1"}
+        found = peers(self.network, images[:512], labels[:512], inner=inner, budget=int(share * self.allocator.macs))
+        sift = tuple(part[:SIFT] for part in self.test)
+
+        def re_estimated_accuracy(peer: Peer) -> float:
+            result = accuracy(build_module(re_estimated(peer.network, images)), *sift)
+            print(f"torch-pruning {peer.criterion} {peer.scope}: {100 * result:.2f} %", flush=True)
+            return result
+
+        return max(found, key=re_estimated_accuracy)
+
+    def _peer_rows(self, peer: Peer) -> list[tuple[object, ...]]:
+        name, size = f"torch-pruning: {peer.criterion}", self._percent(peer.macs)
+        after = re_estimated(peer.network, self.training[0])
+        return [
+            (name, peer.scope, size, 100 * self.measure(peer.network), "", ""),
+            (f"{name}, batch norm re-estimated", peer.scope, size, 100 * self.measure(after), "", ""),
+        ]
+
+    def _fine_tuned(self, cut: int, ratios: Mapping[str, float], peer: Peer, train: list[Path]) -> dict[str, Any]:
+        epochs, count = EPOCHS[cut]
+        images, labels = cifar.training_images(train, count)
+        settings = FineTuning(epochs=epochs, learning_rate=LEARNING_RATE, augment=True)
+        plan = Plan(keep_ratios=ratios, pruner=BEST.pruner, repair=BEST.repair)
+        starts = {"ours": apply(self.prepared, plan).network}
+        if cut == 50:
+            starts["torch-pruning"] = re_estimated(peer.network, self.training[0])
+        found: dict[str, Any] = {"epochs": epochs, "images": len(images)}
+        for name, network in starts.items():
+            start = time.process_time()
+            tuned = finetune(network, self.network, images, labels, settings)
+            seconds = time.process_time() - start
+            found[name] = {"accuracy": self.measure(tuned.network), "cpu_s": seconds}
+            top1 = f"{100 * found[name]['accuracy']:.2f} %"
+            print(
+                f"-{cut} %, {name}, {epochs} epochs of {len(images)} images: {top1} in {seconds:.0f} CPU s", flush=True
+            )
+        return found
+
+    def _layers(self) -> set[str]:
+        return {layer for group in self.prepared.structure.groups.groups for layer in group.layers}
+
+    def _percent(self, count: int) -> float:
+        return 100 * (count / self.allocator.macs - 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
