@@ -76,7 +76,7 @@ def _train_width(network: Network, width: str, training: Tensor, options: Namesp
     start = time.process_time()
     compressed = apply(prepared, plan)
     measured(width, "post-training", 0, compressed.network, time.process_time() - start)
-    runs = [(BASELINE, options.baseline_epochs), *((method, options.epochs) for method in options.methods)]
+    runs = [*((method, options.epochs) for method in options.methods), (BASELINE, options.baseline_epochs)]
     for method, epochs in runs:
         if epochs == 0:
             continue

@@ -18,7 +18,8 @@ from compress.quantize import Compressed
 from compress.repair import channel_axis
 from compress.runner import run
 
-EPSILON = 1e-5
+EPSILON = 1e-3
+"""Share of a layer's mean variance that is added to every channel's: one that falls silent is not blown up."""
 MOMENTUM = 0.1
 LEAST_FACTOR = 0.01
 """A channel is never scaled to less than this share of its first deviation: scales of codes must stay positive."""
@@ -42,7 +43,8 @@ class LayerNorm(nn.Module):
 
     def __init__(self, found: Statistics, bias: Tensor) -> None:
         super().__init__()
-        self.register_buffer("deviation", (found.variance + EPSILON).sqrt())
+        self._epsilon = max(float(found.variance.mean()) * EPSILON, torch.finfo(torch.float32).tiny)
+        self.register_buffer("deviation", (found.variance + self._epsilon).sqrt())
         self.register_buffer("running_mean", found.mean - bias)
         self.register_buffer("running_var", found.variance.clone())
         self.gain = nn.Parameter(torch.ones_like(bias))
@@ -60,13 +62,13 @@ class LayerNorm(nn.Module):
             shift,
             training=self.training,
             momentum=self.momentum,
-            eps=EPSILON,
+            eps=self._epsilon,
         )
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return what the layer's weight is multiplied by per channel, and its bias."""
         gain, shift = self._affine()
-        factor = (gain / (self.get_buffer("running_var") + EPSILON).sqrt()).detach()
+        factor = (gain / (self.get_buffer("running_var") + self._epsilon).sqrt()).detach()
         return factor, shift.detach() - self.get_buffer("running_mean") * factor
 
     def _affine(self) -> tuple[Tensor, Tensor]:
