@@ -137,8 +137,11 @@ def _failure(meta: Network, cutter: Cutter, groups: tuple[ChannelGroup, ...]) ->
 def kept_channels(channels: int, ratio: float, *, alignment: int = 1) -> int:
     """Return how many of a group's channels a keep-ratio means.
 
-    ``ratio * channels``, rounded half up to a multiple of ``alignment``; at least one multiple, at most ``channels``.
+    ``ratio * channels``, rounded half up to a multiple of ``alignment``; at least one multiple, at most ``channels``. A
+    group with fewer channels than two multiples goes by half the alignment, and so on: there is something to choose.
     """
+    while alignment > 1 and channels < 2 * alignment:
+        alignment //= 2
     wanted = int(ratio * channels / alignment + 0.5) * alignment
     return min(channels, max(alignment, wanted))
 

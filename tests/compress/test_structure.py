@@ -24,7 +24,10 @@ from tests.compress.networks import images, residual
         (20, 0.5, 8, 8),  # 10 / 8 = 1.25 multiples
         (24, 0.5, 8, 16),  # 12 / 8 = 1.5 multiples
         (64, 0.01, 8, 8),  # at least one multiple
-        (6, 0.5, 8, 6),  # fewer channels than a multiple: all stay
+        (6, 0.5, 8, 4),  # less than two multiples of 8, of 4, but three of 2: 3 / 2 = 1.5 multiples
+        (16, 0.75, 16, 16),  # less than two multiples of 16, so by 8: 12 / 8 = 1.5 multiples
+        (16, 0.5, 16, 8),
+        (1, 0.5, 16, 1),
         (20, 1.0, 8, 20),  # nothing to cut, so nothing to align: 20 / 8 = 2.5 rounds to 24, at most 20
     ],
 )
