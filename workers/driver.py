@@ -1,8 +1,8 @@
 """One job's run: prepares, searches, packages, and reports each step as an event until it is acknowledged.
 
 Nothing here touches a database or a file. Whoever calls ``advance`` commits what comes back and acknowledges it with
-the next call; before that, no evaluator gets anything new. A driver may be killed at any moment: another one, started
-with the rows that were committed, goes on.
+the next call. An evaluator gets one more trial while the row of its last one is being committed, and no further one. A
+driver may be killed at any moment: another one, started with the rows that were committed, goes on.
 """
 
 import logging
@@ -24,6 +24,7 @@ from workers.events import (
     JobEnded,
     Prepared,
     Progress,
+    SensitivityMeasured,
     StatusChanged,
     Trial,
     TrialEnded,
@@ -32,14 +33,16 @@ from workers.events import (
 )
 from workers.finalists import finalists
 from workers.fit import Ranges, reachable_ranges
+from workers.imitating import Imitating, TrainedTensors, Work, to_call
 from workers.job import JobData, load_job
+from workers.live_fronts import LiveFronts
 from workers.outbox import Outbox
 from workers.packaging import Package
 from workers.pool import Finished, Pool
 from workers.problem import Problem
 from workers.search_run import SearchRun
-from workers.sensitivity import NEEDS_TABLE, Probe, choice_tables, plan_of, probes
-from workers.split import resolvable_drop
+from workers.sensitivity import NEEDS_TABLE, Probe, choice_tables, effect, plan_of, probes
+from workers.split import resolvable_drop, search_signal
 from workers.start import DriverStart
 
 WAIT_S = 0.2  # the longest that a call waits for something to happen
@@ -55,10 +58,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What an evaluator is busy with: a trial, probes of single choices, or, with neither, preparing."""
+    """What an evaluator is busy with: a trial, probes of single choices, a replacement to train, or else preparing."""
 
     trial: Trial | None
     probes: tuple[Probe, ...]
+    work: Work | None
     since: float
     until: float
 
@@ -89,6 +93,8 @@ class Driver:
         self._float: Measurement | None = None
         self._unprobed: deque[Probe] = deque()
         self._divergences: dict[Probe, float] = {}
+        self._imitated: TrainedTensors = {}
+        self._over = False
         self._step: Callable[[], None] = self._load
 
     def advance(self, acknowledged: int) -> list[tuple[int, Event]]:
@@ -123,70 +129,140 @@ class Driver:
         self._take()
         if self._float is None or not _arrived(self._opening):
             return
-        self._problem, ranges = self._opening.result()
+        self._problem, self._ranges = self._opening.result()
+        drops = [device.limits.accuracy_drop for device in self._job.spec.devices]
+        asked = min((drop for drop in drops if drop is not None), default=None)
+        self._signal, warning = search_signal(self._float.accuracy, self._float.images, asked)
         self._outbox.emit(
             Prepared(
                 baseline=_float_evaluation(self._problem, self._float),
                 split=self._job.split.sizes(),
                 variables={variable.name: variable.choices for variable in self._problem.space.variables},
-                ranges=ranges,
+                ranges=self._ranges,
                 resolvable_drop=resolvable_drop(self._float.accuracy, self._float.images),
+                signal=self._signal,
+                warning=warning,
             )
         )
+        self._imitating = Imitating(self._problem, steps=self._job.spec.imitation_steps)
+        self._step = self._imitate
+
+    def _imitate(self) -> None:
+        """Train replacements of blocks, and then give every evaluator all of them."""
+        for slot in sorted(self._ready):
+            work = self._imitating.next()
+            if work is None:
+                break
+            self._call(slot, None, "imitate", PREPARING_PATIENCE_S, work=work, **to_call(work))
+        if not self._imitating.over or (self._imitating.found and self._calls):
+            self._take()
+            return
+        self._imitated = self._imitating.found
+        if self._imitated:
+            for slot in sorted(self._ready):
+                self._call(slot, None, "adopt", PREPARING_PATIENCE_S, imitated=self._imitated)
+        self._begin_probing()
+
+    def _begin_probing(self) -> None:
         if self._job.spec.strategy in NEEDS_TABLE:
-            self._unprobed = deque(probes(self._problem))
+            self._recall()
         self._step = self._probe
+
+    def _recall(self) -> None:
+        """Look up what earlier runs have measured of single choices; what is missing has to be probed."""
+        for probe in probes(self._problem):
+            known = self._job.sensitivities.get(plan_of(self._problem, probe).digest())
+            if known is None:
+                self._unprobed.append(probe)
+            else:
+                self._divergences[probe] = known[0]
 
     def _probe(self) -> None:
         """Measure what single choices do, if the strategy wants to know, before the search begins."""
-        for slot in sorted(self._ready):
-            if not self._unprobed:
-                break
-            batch = tuple(self._unprobed.popleft() for _ in range(min(PROBES_PER_CALL, len(self._unprobed))))
-            plans = [plan_of(self._problem, probe).to_json() for probe in batch]
-            self._call(slot, None, "divergences", self._patience_s * len(batch), probes=batch, plans=plans)
+        self._give_out_probes()
         if any(call.probes for call in self._calls.values()):
             self._take()
+            self._give_out_probes()
         elif not self._unprobed:
             self._begin_search()
         else:
             self._take()
 
+    def _give_out_probes(self) -> None:
+        for slot in [] if self._over else sorted(self._ready):
+            if not self._unprobed:
+                break
+            batch = tuple(self._unprobed.popleft() for _ in range(min(PROBES_PER_CALL, len(self._unprobed))))
+            plans = [plan_of(self._problem, probe).to_json() for probe in batch]
+            self._call(slot, None, "sensitivities", self._patience_s * len(batch), probes=batch, plans=plans)
+
     def _begin_search(self) -> None:
         tables = choice_tables(self._problem, self._divergences) if self._divergences else None
         self._run = SearchRun(
-            self._problem, float_accuracy=self._float_accuracy, stored=self._job.trials, tables=tables
+            self._problem,
+            float_accuracy=self._float_accuracy,
+            stored=self._job.trials,
+            tables=tables,
+            signal=self._signal,
         )
         self._outbox.emit(StatusChanged(status="searching"))
         budget = self._job.spec.budget
         self._meter = BudgetMeter(
             trials=budget.trials,
             minutes=budget.minutes,
+            patience=budget.patience,
             now=time.monotonic(),
             done=len(self._run.ended),
             spent_s=self._job.spent_s,
         )
         self._exhausted = False
+        self._ahead: Trial | None = None
+        self._started = {trial.number for trial in self._job.trials}
+        fronts = LiveFronts(self._job.spec)
+        for trial in self._run.ended:
+            fronts.add(trial)
+            self._watch(trial, fronts)
         self._step = self._search
 
     def _search(self) -> None:
-        for slot in sorted(self._ready):
-            trial = self._next_trial()
+        """Keep every evaluator busy, with one more trial at hand for the first that gets free.
+
+        An evaluator goes on with that one while the row of its last trial is being committed, and no further: only
+        when all that was reported is acknowledged, another step is made.
+        """
+        self._give_out()
+        if any(call.trial for call in self._calls.values()):
+            self._ahead = self._ahead or self._next_trial()
+            if not self._outbox.pending:
+                self._take()
+                self._give_out()
+        elif not self._outbox.pending:
+            if self._out_of_trials and not self._again and (self._ahead is None or self._too_late(self._ahead)):
+                self._begin_packaging()
+            else:
+                self._take()
+
+    def _give_out(self) -> None:
+        for slot in [] if self._over else sorted(self._ready):
+            trial = self._next_to_run()
             if trial is None:
                 break
-            self._call(slot, trial, "evaluate", self._patience_s, plan=trial.plan)
+            self._started.add(trial.number)
+            rivals = self._run.rivals(trial)
+            self._call(slot, trial, "evaluate", self._patience_s, plan=trial.plan, rivals=rivals)
             self._outbox.emit(TrialStarted(trial=trial))
-        if self._outbox.pending:
-            return
-        if self._out_of_trials and not any(call.trial for call in self._calls.values()):
-            self._begin_packaging()
-        else:
-            self._take()
+
+    def _next_to_run(self) -> Trial | None:
+        if self._again:
+            return self._again.popleft()
+        self._ahead = self._ahead or self._next_trial()
+        if self._ahead is None or self._too_late(self._ahead):
+            return None
+        trial, self._ahead = self._ahead, None
+        return trial
 
     def _next_trial(self) -> Trial | None:
         """Return the next trial that needs an evaluator; those that end without one are reported on the way."""
-        if self._again:
-            return self._again.popleft()
         for _ in range(INFEASIBLE_PER_CALL):
             if self._out_of_trials:
                 return None
@@ -199,11 +275,23 @@ class Driver:
             self._report(trial)
         return None
 
+    def _too_late(self, trial: Trial) -> bool:
+        """Whether a trial that nobody knows of yet would start after the search has run out of time or patience."""
+        return trial.number not in self._started and self._meter.exhausted(time.monotonic(), started=0)
+
     @property
     def _out_of_trials(self) -> bool:
-        if self._again or self._run.interrupted:
+        if self._run.interrupted:
             return False
         return self._exhausted or self._meter.exhausted(time.monotonic(), started=self._run.started)
+
+    def _watch(self, trial: Trial, fronts: LiveFronts) -> None:
+        """Let a budget that ends when nothing gets better look at the fronts after a measured trial."""
+        if self._job.spec.budget.patience is not None and trial.status in (TrialStatus.DONE, TrialStatus.STOPPED):
+            largest = {
+                device: {cost: row["largest"] for cost, row in costs.items()} for device, costs in self._ranges.items()
+            }
+            self._meter.watch(fronts.volumes(largest))
 
     def _begin_packaging(self) -> None:
         self._finalists = deque(
@@ -246,6 +334,8 @@ class Driver:
             self._ready.add(finished.slot)
             if call.probes:
                 self._probed(call.probes, finished)
+            elif call.work is not None:
+                self._trained(finished)
             elif call.trial is None:
                 self._prepared(finished)
             elif isinstance(finished.value, Package):
@@ -271,7 +361,15 @@ class Driver:
     def _probed(self, batch: tuple[Probe, ...], finished: Finished) -> None:
         if finished.error is not None:
             raise PreparationError(f"measuring single choices failed: {finished.error}")
-        self._divergences.update(zip(batch, finished.value, strict=True))
+        measured = list(zip(batch, finished.value, strict=True))
+        self._divergences.update({probe: divergence for probe, (divergence, _) in measured})
+        rows = tuple(effect(self._problem, probe, divergence, loss) for probe, (divergence, loss) in measured)
+        self._outbox.emit(SensitivityMeasured(rows=rows))
+
+    def _trained(self, finished: Finished) -> None:
+        if finished.error is not None:
+            raise PreparationError(f"training a replacement failed: {finished.error}")
+        self._outbox.emit(self._imitating.finished(finished.value))
 
     def _measured(self, trial: Trial, measurement: Measurement, elapsed_s: float) -> None:
         self._failures.clear()
@@ -300,8 +398,10 @@ class Driver:
 
     def _lost(self, slot: int, call: _Call, error: str) -> None:
         """Prepare a slot's new evaluator. Its trial runs once more, under its number, before it counts as failed."""
-        self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
+        self._call(slot, None, "prepare", PREPARING_PATIENCE_S, imitated=self._imitated)
         if call.trial is None:
+            if call.work is not None:
+                self._imitating.again(call.work)
             self._unprobed.extend(call.probes)
             self._failures.append(f"preparing: {error}")
         elif call.trial.number in self._retried:
@@ -312,6 +412,7 @@ class Driver:
 
     def _report(self, trial: Trial) -> None:
         self._meter.done += 1
+        self._watch(trial, self._run.fronts)
         pace = self._meter.pace(time.monotonic())
         self._outbox.emit(TrialEnded(trial=trial))
         self._outbox.emit(Progress(done=pace.done, total=pace.total, seconds_left=pace.seconds_left))
@@ -324,15 +425,17 @@ class Driver:
         patience_s: float,
         *,
         probes: tuple[Probe, ...] = (),
+        work: Work | None = None,
         **arguments: Any,
     ) -> None:
         self._ready.discard(slot)
         self._pool.submit(slot, method, **arguments)
         now = time.monotonic()
-        self._calls[slot] = _Call(trial, probes, now, now + patience_s)
+        self._calls[slot] = _Call(trial, probes, work, now, now + patience_s)
 
     def _end(self, status: str, reason: str | None) -> None:
         self._outbox.emit(JobEnded(status=status, reason=reason))
+        self._over = True
         self._step = lambda: None
         self.close()
 

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.apply import apply, prepare
-from compress.evaluate import correct, logits, top1
+from compress.evaluate import logits, top1
+from compress.imitation import ImitationSettings, Imitator
 from compress.network.build import build_module
 from compress.network.graph import Network
-from compress.plan import Plan
+from compress.plan import OperatorChoice, Parameter, Plan
+from workers.early_stopping import Right, hopeless, looks, pack, unpack
+from workers.imitating import TrainedTensors
 from workers.job import JobData
 from workers.packaging import Package, package
 from workers.pricing import Price, Pricing
+
+_SEARCH_ORDER = 1  # keeps this randomness apart from the split's
 
 WORST_DIVERGENCE = 1e3
 """In the place of an infinite one."""
@@ -27,10 +32,17 @@ WORST_DIVERGENCE = 1e3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What a network got right of the search images; ``seconds`` by part."""
+    """What a network got right of the search images, in the evaluator's order; ``seconds`` by part.
+
+    ``images`` were measured, fewer than there are if the candidate was ``stopped``. ``right`` has one bit for each.
+    ``divergence`` is from the float network's outputs, in nats, averaged over the images.
+    """
 
     correct: int
     images: int
+    divergence: float
+    right: bytes
+    stopped: bool
     seconds: Mapping[str, float]
 
     @property
@@ -47,55 +59,84 @@ class Evaluator:
         self._network = Network(
             graph=job.graph, tensors={name: _tensor(values) for name, values in job.tensors.items()}
         )
-        self._search = self._part(job.split.search)
+        # In random order, so that every beginning is a sample of the whole.
+        self._search = self._part(np.random.default_rng([job.spec.seed, _SEARCH_ORDER]).permutation(job.split.search))
         self._test = self._part(job.split.test)
+        self._imitator: Imitator | None = None
 
-    def prepare(self) -> Measurement:
-        """Compute what all plans share, and measure the float network."""
+    def prepare(self, imitated: TrainedTensors | None = None) -> Measurement:
+        """Compute what all plans share, and measure the float network; ``imitated`` as for ``adopt``."""
         start = time.perf_counter()
-        images, labels = self._search
-        self._calibration = self._part(self._job.split.calibration)[0]
+        self._calibration, labels = self._part(self._job.split.calibration)
         self._prepared = prepare(self._network, self._calibration, structure=self._job.structure)
-        self._float_log_probabilities = self._log_probabilities(build_module(self._network))
-        self._float_test = top1(logits(build_module(self._network), self._test[0])) == self._test[1]
+        self._calibration_labels = labels[: len(self._prepared.images)]
         module = build_module(self._network)
+        self._float_calibration = _log_probabilities(logits(module, self._prepared.images))
+        self._float_test = top1(logits(module, self._test[0])) == self._test[1]
         prepared = time.perf_counter()
-        right = correct(module, images, labels)
-        return Measurement(
-            correct=right,
-            images=len(images),
-            seconds={"prepare": prepared - start, "forward": time.perf_counter() - prepared},
+        scores = logits(module, self._search[0])
+        self._float_search = _log_probabilities(scores)
+        seconds = {"prepare": prepared - start, "forward": time.perf_counter() - prepared}
+        right = (top1(scores) == self._search[1]).numpy()
+        return _measurement(right, 0.0, stopped=False, seconds=seconds)
+
+    def imitate(self, block: str, operator: str, parameters: Mapping[str, Parameter]) -> TrainedTensors:
+        """Train what may stand in a block's place on the calibration images; return the tensors that changed."""
+        structure, spec = self._job.structure, self._job.spec
+        settings = ImitationSettings(steps=spec.imitation_steps, seed=spec.seed)
+        choice = OperatorChoice(operator=operator, parameters=parameters)
+        if self._imitator is None:
+            self._imitator = Imitator(self._network, structure, self._calibration, settings)
+        return {self._imitator.key(block, choice): _arrays(self._imitator.imitate(block, choice).tensors)}
+
+    def adopt(self, imitated: TrainedTensors) -> None:
+        """Use tensors that ``imitate`` has returned, here or elsewhere, in every plan from now on."""
+        self._imitator = None  # and what it has recorded
+        self._job.structure.adopt(
+            {key: {name: _tensor(values) for name, values in row.items()} for key, row in imitated.items()}
         )
 
-    def evaluate(self, plan: Mapping[str, Any]) -> Measurement:
-        """Measure the network that a plan (as JSON) leads to on the search images."""
+    def evaluate(self, plan: Mapping[str, Any], rivals: Sequence[bytes] = ()) -> Measurement:
+        """Measure the network that a plan (as JSON) leads to on the search images.
+
+        Args:
+            plan: Of the candidate.
+            rivals: What those trials got right that it must beat, see ``early_stopping``; none measures all images.
+        """
         start = time.perf_counter()
-        images, labels = self._search
         module = build_module(apply(self._prepared, Plan.from_json(plan)).network)
         applied = time.perf_counter()
-        right = correct(module, images, labels)
-        return Measurement(
-            correct=right,
-            images=len(images),
-            seconds={"apply": applied - start, "forward": time.perf_counter() - applied},
-        )
+        images, labels = self._search
+        beaten = [unpack(rival, len(images)) for rival in rivals]
+        stops = looks(len(images)) if rivals else ()
+        right = np.zeros(0, dtype=bool)
+        divergence = 0.0  # summed
+        for begin, end in zip((0, *stops), (*stops, len(images)), strict=True):
+            scores = logits(module, images[begin:end])
+            right = np.concatenate([right, (top1(scores) == labels[begin:end]).numpy()])
+            divergence += _divergence(self._float_search[begin:end], _log_probabilities(scores)) * (end - begin)
+            if end < len(images) and hopeless(right, beaten, looks=len(stops)):
+                break
+        seconds = {
+            "apply": applied - start,
+            "calibrate": self._prepared.cache.seconds,
+            "forward": time.perf_counter() - applied,
+        }
+        return _measurement(right, divergence / len(right), stopped=len(right) < len(images), seconds=seconds)
 
-    def divergences(self, plans: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Return for each plan how far its outputs are from the float network's on the calibration images.
+    def sensitivities(self, plans: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+        """Return for each plan how far its outputs are from the float network's, and the loss, on calibration images.
 
-        The Kullback-Leibler divergence of the class probabilities, in nats, averaged over the images. No label is read.
+        Both in nats, averaged over the images: the Kullback-Leibler divergence of the class probabilities, which reads
+        no label, and the cross-entropy of the labels. Costs one pass over these images, or the part of it that no plan
+        before has run.
         """
-        return [self._divergence(Plan.from_json(plan)) for plan in plans]
+        return [self._sensitivity(Plan.from_json(plan)) for plan in plans]
 
-    def _divergence(self, plan: Plan) -> float:
-        found = self._log_probabilities(build_module(apply(self._prepared, plan).network))
-        reference = self._float_log_probabilities
-        divergence = float((reference.exp() * (reference - found)).sum(1).mean())
-        return divergence if math.isfinite(divergence) else WORST_DIVERGENCE
-
-    def _log_probabilities(self, module: Callable[[Tensor], Tensor]) -> Tensor:
-        scores = logits(module, self._calibration)
-        return scores.flatten(1).double().log_softmax(1)
+    def _sensitivity(self, plan: Plan) -> tuple[float, float]:
+        found = _log_probabilities(apply(self._prepared, plan).outputs[0])
+        losses = -found.flatten(1)[torch.arange(len(found)), self._calibration_labels]
+        return _divergence(self._float_calibration, found), _finite(float(losses.double().mean()))
 
     def package(self, plan: Mapping[str, Any], *, number: int, measured_correct: int, price: Price) -> Package:
         """Pack, export, reload and measure again what a plan leads to; see ``packaging.package``."""
@@ -114,6 +155,33 @@ class Evaluator:
 
     def _part(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self._job.images[indices]), torch.from_numpy(self._job.labels[indices])
+
+
+def _measurement(right: Right, divergence: float, *, stopped: bool, seconds: Mapping[str, float]) -> Measurement:
+    return Measurement(
+        correct=int(right.sum()),
+        images=len(right),
+        divergence=divergence,
+        right=pack(right),
+        stopped=stopped,
+        seconds=seconds,
+    )
+
+
+def _log_probabilities(scores: Tensor) -> Tensor:
+    return scores.flatten(1).log_softmax(1)
+
+
+def _divergence(reference: Tensor, found: Tensor) -> float:
+    return _finite(float((reference.exp() * (reference - found)).sum(1).double().mean()))
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else WORST_DIVERGENCE
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

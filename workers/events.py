@@ -18,6 +18,7 @@ class TrialStatus(StrEnum):
     RUNNING = "running"
     DONE = "done"
     INFEASIBLE = "infeasible"  # proposed, breaks a limit on every device by arithmetic: its accuracy was never paid for
+    STOPPED = "stopped"  # measured on some of the images only: more could not have brought it onto a front
     FAILED = "failed"
 
 
@@ -53,7 +54,11 @@ class DeviceCosts:
 class Evaluation:
     """What was measured of a candidate.
 
-    ``seconds`` are by part: ``sampler``, ``repair``, ``price``, ``dispatch``, ``apply``, ``forward``, ``tell``.
+    ``accuracy`` and ``divergence`` are those on ``images`` images of the search split: all of them, but for a trial
+    that was stopped. ``divergence`` is from the float network's outputs, in nats. ``right`` has one bit per image, in
+    the evaluators' order, base64; only trials that joined a front keep it.
+    ``seconds`` are by part: ``sampler``, ``repair``, ``price``, ``dispatch``, ``apply`` and, of that, ``calibrate``
+    (the float pass over the calibration images), ``forward``, ``tell``.
     """
 
     costs: Mapping[str, DeviceCosts]
@@ -63,6 +68,8 @@ class Evaluation:
     accuracy: float | None = None
     correct: int | None = None
     images: int | None = None
+    divergence: float | None = None
+    right: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     schema_version: int = EVALUATION_SCHEMA_VERSION
@@ -112,7 +119,8 @@ class Prepared:
 
     ``baseline`` is the float network as an ``Evaluation``; ``split`` counts images per split; ``variables`` is the
     space, name to choices; ``ranges`` is the smallest, middle and largest reachable value of each limit per device.
-    ``resolvable_drop`` is the least drop of accuracy that the search split can tell from chance.
+    ``resolvable_drop`` is the least drop of accuracy that the search split can tell from chance. ``signal`` is what
+    candidates are ranked by, ``accuracy`` or ``divergence``; ``warning`` says why the latter.
     """
 
     baseline: Evaluation
@@ -120,6 +128,34 @@ class Prepared:
     variables: Mapping[str, tuple[Any, ...]]
     ranges: Mapping[str, Mapping[str, Mapping[str, float]]]
     resolvable_drop: float | None = None
+    signal: str = "accuracy"
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceEffect:
+    """What one choice does to the network when all others are at their dearest.
+
+    Attributes:
+        variable: Of the space; empty for no change at all.
+        choice: Its value.
+        plan_digest: Of the plan that was measured: what the figures may be looked up by.
+        divergence: From the float network's outputs on the calibration images, in nats.
+        loss: Cross-entropy of the labels of these images, in nats.
+    """
+
+    variable: str
+    choice: bool | int | float | str | None
+    plan_digest: str
+    divergence: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitivityMeasured:
+    """Some single choices were measured; stored, so that no later run of the job measures them again."""
+
+    rows: tuple[ChoiceEffect, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,4 +203,6 @@ class JobEnded:
     reason: str | None = None
 
 
-Event = StatusChanged | Prepared | TrialStarted | TrialEnded | Progress | CheckpointReady | JobEnded
+Event = (
+    StatusChanged | Prepared | SensitivityMeasured | TrialStarted | TrialEnded | Progress | CheckpointReady | JobEnded
+)

@@ -38,6 +38,7 @@ class JobData:
     profiles: Mapping[str, Profile]
     trials: tuple[Trial, ...]
     packaged: frozenset[int]
+    sensitivities: Mapping[str, tuple[float, float]]
     spent_s: float
 
 
@@ -61,6 +62,7 @@ def load_job(start: DriverStart) -> JobData:
         profiles={name: load_profile(profile) for name, profile in start.profiles.items()},
         trials=start.trials,
         packaged=start.packaged,
+        sensitivities=start.sensitivities,
         spent_s=start.spent_s,
     )
 

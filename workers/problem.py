@@ -2,15 +2,18 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from compress.network.graph import Network
 from compress.operators import OPERATORS
+from compress.operators.labels import expanded, operator_choice
 from compress.placement import LAYER_OPS
 from compress.plan import LayerBits, OperatorChoice, Plan
 from compress.pruners import PRUNERS
 from compress.quantizers import QUANTIZERS
-from compress.structure import Structure, kept_channels
+from compress.structure import Structure, choice_key, kept_channels
 from compress.weights import ACTIVATION_BITS
+from hwmodels.alignment import common_alignment
 from hwmodels.errors import InputError, UnknownNameError
 from hwmodels.profile import Profile
 from search.space import Candidate, Choice, Space, Variable
@@ -57,7 +60,8 @@ class Problem:
         self._layers = _weighted(network)
         _check(spec, self._layers)
         self._plans: dict[Candidate, Plan] = {}
-        self._layers_alone: dict[tuple[str, str], frozenset[str]] = {}  # by the one block replaced and its operator
+        self._layers_alone: dict[str, frozenset[str]] = {}  # by the one block replaced and its operator
+        self._alignment = common_alignment(profiles[device.name] for device in spec.devices)
         choices = {**self._operator_choices(), **self._channel_choices(), **self._layer_choices()}
         if len(spec.space.pruners) > 1:
             choices["pruner"] = spec.space.pruners
@@ -68,6 +72,23 @@ class Problem:
                 for name, offered in choices.items()
                 if len(offered) > 1
             )
+        )
+
+    @cached_property
+    def positions(self) -> tuple[int, ...]:
+        """Where in the network each variable of the space first changes something: positions of nodes."""
+        graph = self._structure.prepared(self._network).folded.graph
+        place = {node.name: number for number, node in enumerate(graph.nodes)}
+        first = {
+            f"operator {block.name}": min(place[name] for name in block.nodes if name in place)
+            for block in self._structure.blocks
+        }
+        first |= {
+            f"channels {group.name}": min((place[name] for name in group.layers if name in place), default=0)
+            for group in self._structure.groups.groups
+        }
+        return tuple(
+            first.get(variable.name, place.get(variable.name.partition(" ")[2], 0)) for variable in self.space.variables
         )
 
     def decode(self, candidate: Candidate) -> Plan:
@@ -109,18 +130,31 @@ class Problem:
         )
         return list(dict.fromkeys(found))
 
+    def operator_choices(self) -> list[tuple[str, OperatorChoice]]:
+        """Return everything that the search may put in the place of a block."""
+        offered = {variable.name: variable.choices for variable in self.space.variables}
+        return [
+            (block.name, operator_choice(str(label)))
+            for block in self._structure.blocks
+            for label in offered.get(f"operator {block.name}", ())
+            if label != ORIGINAL
+        ]
+
     def _plan(self, values: Mapping[str, Choice]) -> Plan:
         space = self.spec.space
         operators = {
-            block: OperatorChoice(operator=str(values[f"operator {block}"]))
+            block: operator_choice(str(values[f"operator {block}"]))
             for block in (row.name for row in self._structure.blocks)
             if values.get(f"operator {block}", ORIGINAL) != ORIGINAL
         }
         layers = self._layers_with(operators)
+        held = self._structure.prepared(self._network).held_groups(operators)
         keep_ratios = {
             group.name: float(values[f"channels {group.name}"])
             for group in self._structure.groups.groups
-            if values.get(f"channels {group.name}", 1.0) != 1.0 and _remains(group.layers, layers)
+            if values.get(f"channels {group.name}", 1.0) != 1.0
+            and group.name not in held
+            and _remains(group.layers, layers)
         }
         return Plan(
             operators=operators,
@@ -133,7 +167,7 @@ class Problem:
         """Return the layers of the network with these operators, sorted. Blocks do not overlap: each counts alone."""
         layers = set(self._layers)
         for block, choice in operators.items():
-            key = (block, choice.operator)
+            key = choice_key(block, choice)
             if key not in self._layers_alone:
                 self._layers_alone[key] = _weighted(self.pricing.restructured(Plan(operators={block: choice})))
             alone = self._layers_alone[key]
@@ -178,9 +212,10 @@ class Problem:
         folded = self._structure.prepared(self._network).folded
         for block in self._structure.blocks:
             fitting = [
-                name
-                for name in self.spec.space.operators
-                if name != ORIGINAL and OPERATORS.get(name).fits(block, folded) is None
+                label
+                for offered in self.spec.space.operators
+                for label in expanded(offered)
+                if label != ORIGINAL and OPERATORS.get(operator_choice(label).operator).fits(block, folded) is None
             ]
             if any(not self._free(layer) for layer in self._layers.intersection(block.nodes)):
                 fitting = []
@@ -190,7 +225,7 @@ class Problem:
         return found
 
     def _size_with(self, block: str, operator: str) -> tuple[int, int]:
-        plan = Plan(operators={block: OperatorChoice(operator=operator)} if operator != ORIGINAL else {})
+        plan = Plan(operators={block: operator_choice(operator)} if operator != ORIGINAL else {})
         price = self.pricing.price(plan)
         return price.macs, price.packed_bytes
 
@@ -203,9 +238,10 @@ class Problem:
         }
 
     def _ratios(self, channels: int) -> tuple[float, ...]:
-        """Return one keep-ratio for each number of channels that the job's ratios lead to."""
-        by_count = {kept_channels(channels, ratio): ratio for ratio in sorted(self.spec.space.keep_ratios)}
-        return tuple(sorted(by_count.values()))
+        """Return one keep-ratio for each number of channels that the job's ratios lead to, in steps of the devices'."""
+        alignment = self._alignment
+        counts = {kept_channels(channels, ratio, alignment=alignment) for ratio in self.spec.space.keep_ratios}
+        return tuple(sorted(count / channels for count in counts))
 
     def _layer_choices(self) -> dict[str, tuple[Choice, ...]]:
         space = self.spec.space

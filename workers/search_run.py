@@ -1,5 +1,6 @@
 """The search of one job between its evaluations: which trial is next, and what the study learns from one."""
 
+import base64
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,15 +15,21 @@ from search.space import Candidate
 from search.strategies import Direction, Score
 from search.study import Asked, Study
 from search.table import ChoiceTable
-from workers.evaluator import Measurement
+from workers.baselines import single_dimension_baselines
+from workers.evaluator import WORST_DIVERGENCE, Measurement
 from workers.events import DeviceCosts, Evaluation, Origin, Trial, TrialStatus
 from workers.fit import feasible_floors
+from workers.live_fronts import LiveFronts
 from workers.pricing import Price, plan_key
 from workers.problem import Problem
+from workers.sensitivity import assumed_divergences, choice_tables
 from workers.spec import COST_OBJECTIVES, DeviceTarget
+from workers.split import ACCURACY, DIVERGENCE
 
 ACCURACY_DROP = "accuracy_drop"
 DEPLOYABLE = "deployable"
+
+TOLD = (TrialStatus.DONE, TrialStatus.STOPPED, TrialStatus.INFEASIBLE)
 
 _REPAIR_STREAM = 1  # keeps the randomness of repairs apart from the study's
 
@@ -39,6 +46,10 @@ class SearchRun:
         float_accuracy: What drops are counted from.
         stored: The trials of earlier runs.
         tables: What single choices do, by device, for strategies that start from that.
+        signal: What candidates are ranked by, from ``split.search_signal``.
+
+    A trial is asked for while the one before is being measured, so that no evaluator waits for that. So that a resumed
+    search makes the same proposals, the study always learns of a measured trial only when the next but one is asked.
     """
 
     def __init__(
@@ -48,10 +59,13 @@ class SearchRun:
         float_accuracy: float,
         stored: Sequence[Trial] = (),
         tables: Mapping[str, ChoiceTable] | None = None,
+        signal: str = ACCURACY,
     ) -> None:
         self._problem = problem
         self._spec = problem.spec
         self._float_accuracy = float_accuracy
+        self._signal = signal
+        self.fronts = LiveFronts(self._spec)
         self._floors = {device.name: feasible_floors(problem, device.name) for device in self._spec.devices}
         self._study = Study(
             problem.space,
@@ -66,10 +80,15 @@ class SearchRun:
         in_order = sorted(stored, key=lambda trial: trial.number)
         self._interrupted = deque(trial for trial in in_order if trial.status is TrialStatus.RUNNING)
         self.ended = [trial for trial in in_order if trial.status is not TrialStatus.RUNNING]
+        self._untold: list[Trial] = []
+        self._last_given = max((row.number for row in stored if row.status is not TrialStatus.INFEASIBLE), default=-1)
         for trial in in_order:
             self._learn(trial)
+            self.fronts.add(trial)
+        assumed = tables or choice_tables(problem, assumed_divergences(problem))
+        baselines = [*problem.baselines(), *single_dimension_baselines(problem, assumed[self._spec.devices[0].name])]
         tried = {trial.label for trial in stored if trial.origin is Origin.BASELINE}
-        self._baselines = deque(row for row in problem.baselines() if row.label not in tried)
+        self._baselines = deque(row for row in baselines if row.label not in tried)
         self._next_number = max((trial.number + 1 for trial in stored), default=0)
         self._seconds: dict[int, dict[str, float]] = {}  # by number, until the trial ends
 
@@ -90,7 +109,7 @@ class SearchRun:
     def next(self) -> Trial | None:
         """Return the next trial: ``running``, or ``infeasible`` and ended if it breaks the limits of every device.
 
-        Uniform baselines come first and always run, whatever they cost: they are what the search is compared with.
+        Baselines come first and always run, whatever they cost: they are what the search is compared with.
         ``None`` if the space has nothing new.
         """
         if self._interrupted:
@@ -100,18 +119,36 @@ class SearchRun:
         if trial is None:
             return None
         self._next_number += 1
-        return trial if trial.status is TrialStatus.RUNNING else self._ended(trial)
+        if trial.status is not TrialStatus.RUNNING:
+            return self._ended(trial)
+        self._last_given = number
+        return trial
+
+    def rivals(self, trial: Trial) -> list[bytes]:
+        """Return what those trials got right that a trial must beat to join a front; see ``early_stopping``.
+
+        Nothing where it would join whatever it got right. Baselines have no rivals: they are measured to the end.
+        """
+        if trial.origin is Origin.BASELINE or not self._spec.early_stopping:
+            return []
+        return self.fronts.rivals(self._priced(trial))
 
     def measured(self, trial: Trial, measurement: Measurement, *, dispatch_s: float) -> Trial:
-        """Return the trial as it ended, and let the study learn from it."""
+        """Return the trial as it ended."""
         evaluation = replace(
             self._priced(trial),
             accuracy=measurement.accuracy,
             correct=measurement.correct,
             images=measurement.images,
+            divergence=measurement.divergence,
+            right=base64.b64encode(measurement.right).decode(),
             seconds={**self._seconds.pop(trial.number, {}), **measurement.seconds, "dispatch": dispatch_s},
         )
-        return self._ended(replace(trial, status=TrialStatus.DONE, evaluation=evaluation))
+        status = TrialStatus.STOPPED if measurement.stopped else TrialStatus.DONE
+        ended = replace(trial, status=status, evaluation=evaluation)
+        if not self.fronts.add(ended):  # never a rival: nobody will ask what it got right
+            ended = replace(ended, evaluation=replace(evaluation, right=None))
+        return self._ended(ended)
 
     def failed(self, trial: Trial, error: str) -> Trial:
         """Return the trial as it failed; its candidate is not tried again."""
@@ -144,13 +181,15 @@ class SearchRun:
             return result
 
         start = time.perf_counter()
+        self._tell()
+        told = time.perf_counter()
         asked = self._study.ask(number, adjust=adjust)
-        sampler_s = time.perf_counter() - start - repair_s
+        sampler_s = time.perf_counter() - told - repair_s
         if asked is None:
             return None
         candidate = _with_sampler(asked, repaired=asked.candidate in repaired)
         trial = _running(number, Origin.SEARCH, candidate, self._problem.decode(asked.candidate))
-        return self._checked(trial, {"sampler": sampler_s, "repair": repair_s})
+        return self._checked(trial, {"tell": told - start, "sampler": sampler_s, "repair": repair_s})
 
     def _repaired(self, candidate: Candidate, device: str, rng: np.random.Generator) -> Candidate:
         floors = self._floors[device]
@@ -176,30 +215,50 @@ class SearchRun:
         return replace(trial, status=TrialStatus.INFEASIBLE, evaluation=replace(evaluation, seconds=seconds))
 
     def _ended(self, trial: Trial) -> Trial:
-        start = time.perf_counter()
         self._learn(trial)
-        if trial.evaluation is not None:
-            seconds = {**trial.evaluation.seconds, "tell": time.perf_counter() - start}
-            trial = replace(trial, evaluation=replace(trial.evaluation, seconds=seconds))
         self.ended.append(trial)
         return trial
 
     def _learn(self, trial: Trial) -> None:
-        """Let the study know of a trial that runs or ended."""
+        """Let the study know of a trial that runs or ended; it is told what became of it when it next is asked."""
         if "indices" not in trial.candidate:
             return
-        candidate = Candidate.from_json(trial.candidate)
-        if trial.status in (TrialStatus.DONE, TrialStatus.INFEASIBLE) and trial.evaluation is not None:
+        self._study.know(Candidate.from_json(trial.candidate))
+        if trial.status in TOLD and trial.evaluation is not None:
+            self._untold.append(trial)
+
+    def _tell(self) -> None:
+        """Tell the study of the trials that ended, but not of the last one that went to an evaluator.
+
+        The order is that of a search that one evaluator ran through: it is part of what proposals depend on.
+        """
+        held: Trial | None = None
+        for trial in sorted(self._untold, key=lambda trial: trial.number):
+            if trial.status is TrialStatus.INFEASIBLE:
+                self._tell_one(trial)
+            else:
+                if held is not None:
+                    self._tell_one(held)
+                held = trial
+        self._untold = []
+        if held is not None and held.number == self._last_given:
+            self._untold = [held]
+        elif held is not None:
+            self._tell_one(held)
+
+    def _tell_one(self, trial: Trial) -> None:
+        if trial.evaluation is not None:
+            candidate = Candidate.from_json(trial.candidate)
             self._study.tell(candidate, self._scores(trial.evaluation), trial.candidate.get("sampler"))
-        else:
-            self._study.know(candidate)
 
     def _scores(self, evaluation: Evaluation) -> dict[str, Score]:
         # What was not measured is worth nothing; the broken limits keep it behind everything that was.
         accuracy = evaluation.accuracy or 0.0
+        worst = WORST_DIVERGENCE if evaluation.divergence is None else evaluation.divergence
+        worth = -worst if self._signal == DIVERGENCE else accuracy
         return {
             device.name: Score(
-                values=(accuracy, *(float(getattr(evaluation.costs[device.name], name)) for name in self._costs)),
+                values=(worth, *(float(getattr(evaluation.costs[device.name], name)) for name in self._costs)),
                 violations=self._violations(evaluation.costs[device.name], device, accuracy),
             )
             for device in self._spec.devices

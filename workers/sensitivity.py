@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from compress.plan import Plan
 from search.space import Candidate, Variable
 from search.table import ChoiceTable, ChoiceValues, Eclipse
+from workers.events import ChoiceEffect
 from workers.problem import Problem
 from workers.spec import COST_OBJECTIVES, DeviceTarget
 
@@ -48,8 +49,11 @@ def dearest(problem: Problem) -> Candidate:
 
 
 def probes(problem: Problem) -> list[Probe]:
-    """Return the choices to measure: every operator, the cheapest of all others, and of weights the middle one too."""
-    found = [BASE]
+    """Return the choices to measure: every operator, the cheapest of all others, and of weights the middle one too.
+
+    In the order in which the network runs what they change: neighbours share most of the layers above.
+    """
+    found: list[Probe] = []
     for place, variable in enumerate(problem.space.variables):
         last = len(variable.choices) - 1
         kind = variable.name.split(" ")[0]
@@ -60,7 +64,26 @@ def probes(problem: Problem) -> list[Probe]:
         else:
             choices = [0]
         found += [Probe(place, choice) for choice in choices]
-    return found
+    return [BASE, *sorted(found, key=lambda probe: problem.positions[probe.place])]
+
+
+def effect(problem: Problem, probe: Probe, divergence: float, loss: float) -> ChoiceEffect:
+    """Return what was measured of a probe as a row that speaks for itself."""
+    variable = None if probe == BASE else problem.space.variables[probe.place]
+    return ChoiceEffect(
+        variable="" if variable is None else variable.name,
+        choice=None if variable is None else variable.choices[probe.choice],
+        plan_digest=plan_of(problem, probe).digest(),
+        divergence=divergence,
+        loss=loss,
+    )
+
+
+def assumed_divergences(problem: Problem) -> dict[Probe, float]:
+    """Return, where nothing is measured, that the cheapest choices lose equally much; the rest follows by the laws."""
+    names = [variable.name for variable in problem.space.variables]
+    kept = [probe for probe in probes(problem) if probe.choice == 0 or not names[probe.place].startswith("weights ")]
+    return {probe: float(probe != BASE) for probe in kept}
 
 
 def plan_of(problem: Problem, probe: Probe) -> Plan:

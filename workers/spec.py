@@ -61,10 +61,14 @@ class KeepSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """When the search stops: whichever comes first. Baselines count as trials."""
+    """When the search stops: whichever comes first. Baselines count as trials.
+
+    ``patience`` is after how many trials in a row that let no device's hypervolume grow; see ``search.budget``.
+    """
 
     trials: int | None = 200
     minutes: float | None = None
+    patience: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,10 @@ class SplitSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """One job. ``objectives[0]`` is always the accuracy; the first cost objective decides what is best."""
+    """One job. ``objectives[0]`` is always the accuracy; the first cost objective decides what is best.
+
+    ``imitation_steps`` is how long each replacement of a block is trained to do what the block does; 0 is not at all.
+    """
 
     name: str
     devices: tuple[DeviceTarget, ...]
@@ -88,6 +95,8 @@ class JobSpec:
     split: SplitSpec = field(default_factory=SplitSpec)
     strategy: str = "auto"
     seed: int = 0
+    early_stopping: bool = True
+    imitation_steps: int = 150
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +117,9 @@ class JobSpec:
             budget=Budget(**data["budget"]),
             split=SplitSpec(**data["split"]),
             strategy=data["strategy"],
+            early_stopping=data.get("early_stopping", True),  # jobs of before it was a choice
             seed=data["seed"],
+            imitation_steps=data.get("imitation_steps", 0),  # jobs of before had none
         )
 
 

@@ -1,7 +1,7 @@
 """What a driver is started with. Plain data: the dispatcher fills it from rows and artefacts without torch or Ray."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workers.events import Trial
@@ -20,6 +20,8 @@ class DriverStart:
         profiles: Device profiles as JSON, by name; at least those of the job's devices.
         trials: The trials that are stored, by number. Those that are ``running`` are evaluated again.
         packaged: Numbers of the trials whose checkpoints are stored already.
+        sensitivities: What single choices do, as far as it was measured before on the same images: divergence and loss
+            by the digest of the plan.
         spent_s: Seconds that earlier runs took, for a budget in minutes.
     """
 
@@ -31,4 +33,5 @@ class DriverStart:
     profiles: Mapping[str, Mapping[str, Any]]
     trials: tuple[Trial, ...] = ()
     packaged: frozenset[int] = frozenset()
+    sensitivities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     spent_s: float = 0.0

@@ -35,5 +35,35 @@ def test_time_left_is_never_more_than_the_minutes_that_remain() -> None:
 
 
 def test_a_budget_without_an_end_is_refused() -> None:
-    with pytest.raises(ValueError, match="trials or of minutes"):
+    with pytest.raises(ValueError, match="trials, of minutes, or of trials without growth"):
         BudgetMeter(trials=None, minutes=None, now=0.0)
+
+
+def test_a_search_ends_when_no_front_has_grown_for_its_patience() -> None:
+    meter = BudgetMeter(trials=None, minutes=None, patience=3, now=0.0)
+
+    ends = []
+    for small, large in [
+        (1.0, 5.0),
+        (1.0, 5.1),
+        (1.0005, 5.1),
+        (1.0, 5.1),
+        (1.2, 5.1),
+        (1.2, 5.1),
+        (1.2, 5.1),
+        (1.2, 5.1),
+    ]:
+        meter.watch({"small": small, "large": large})
+        ends.append(meter.exhausted(0.0, started=0))
+
+    # 1.0005 is less than a thousandth above 1.0; then 1.2 is growth of one of the two fronts, the last in this search.
+    assert ends == [False] * 7 + [True]
+
+
+def test_growth_is_counted_from_where_a_front_last_grew_not_from_the_last_trial() -> None:
+    meter = BudgetMeter(trials=None, minutes=None, patience=2, now=0.0)
+
+    for volume in (1.0, 1.0006, 1.0012):  # 0.12 % above the first, in two steps that are each too small
+        meter.watch({"front": volume})
+
+    assert not meter.exhausted(0.0, started=0)

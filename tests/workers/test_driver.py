@@ -122,14 +122,17 @@ def test_the_float_network_is_measured_before_the_first_trial(whole: list[Event]
     assert prepared.baseline.accuracy > 0.9
 
 
-def test_uniform_baselines_are_the_first_trials(whole: list[Event]) -> None:
-    labels = [(trial.number, trial.origin, trial.label) for trial in ended(whole)[:4]]
+def test_uniform_and_single_dimension_baselines_are_the_first_trials(whole: list[Event]) -> None:
+    labels = [(trial.number, trial.origin, trial.label) for trial in ended(whole)[:7]]
 
     assert labels == [
         (0, Origin.BASELINE, "uniform 8 bit"),
         (1, Origin.BASELINE, "uniform 6 bit"),
         (2, Origin.BASELINE, "uniform 4 bit"),
-        (3, Origin.SEARCH, ""),
+        (3, Origin.BASELINE, "bits only"),
+        (4, Origin.BASELINE, "pruning only"),
+        (5, Origin.BASELINE, "prune then quantize"),
+        (6, Origin.SEARCH, ""),
     ]
 
 
@@ -137,7 +140,8 @@ def test_every_trial_starts_once_and_ends_once_in_its_budget(whole: list[Event])
     started = [event.trial.number for event in whole if isinstance(event, TrialStarted)]
 
     assert started == [trial.number for trial in ended(whole)] == list(range(10))
-    progress = [event for event in whole if isinstance(event, Progress)]
+    searching = whole[whole.index(StatusChanged(status="searching")) :]
+    progress = [event for event in searching if isinstance(event, Progress)]
     assert [event.done for event in progress] == list(range(1, 11))
     assert progress[-1].seconds_left == 0.0
 
@@ -187,11 +191,12 @@ def test_proposals_beyond_every_limit_are_listed_and_never_measured(spec: JobSpe
         pools.append(FaultyPool(job, {}))
         return pools[0]
 
-    trials = ended(run(make_start(replace(searched(spec, trials=6), devices=(device,)), images=100), make_pool))
+    trials = ended(run(make_start(replace(searched(spec, trials=9), devices=(device,)), images=100), make_pool))
 
-    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 3 + [TrialStatus.INFEASIBLE] * 3
-    assert [trial.origin for trial in trials] == [Origin.BASELINE] * 3 + [Origin.SEARCH] * 3
-    assert pools[0].calls == 3
+    trials.sort(key=lambda trial: trial.number)  # what is never measured does not wait for what is
+    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 6 + [TrialStatus.INFEASIBLE] * 3
+    assert [trial.origin for trial in trials] == [Origin.BASELINE] * 6 + [Origin.SEARCH] * 3
+    assert pools[0].calls == 6
 
 
 def test_baselines_are_measured_even_beyond_the_limits(spec: JobSpec) -> None:
@@ -207,26 +212,26 @@ def test_baselines_are_measured_even_beyond_the_limits(spec: JobSpec) -> None:
     trials = ended(run(make_start(replace(searched(spec, trials=8), devices=(device,)), images=100), make_pool))
 
     statuses = [trial.status for trial in trials]
-    assert statuses[:3] == [TrialStatus.DONE] * 3
+    assert statuses[:6] == [TrialStatus.DONE] * 6
     assert [trial.evaluation and trial.evaluation.costs[MCU].feasible for trial in trials[:3]] == [False, False, True]
     assert pools[0].calls == sum(status is TrialStatus.DONE for status in statuses)
     for trial in trials:
         assert trial.evaluation is not None
         assert (trial.evaluation.accuracy is None) == (trial.status is TrialStatus.INFEASIBLE)
     # What the search proposes is repaired until it fits.
-    assert {trial.status for trial in trials[3:]} == {TrialStatus.DONE}
+    assert {trial.status for trial in trials[6:]} == {TrialStatus.DONE}
 
 
 def test_a_trial_that_fails_says_why_and_the_search_goes_on(spec: JobSpec) -> None:
-    start = make_start(searched(spec, trials=6), images=100)
+    start = make_start(searched(spec, trials=9), images=100)
     fault = Finished(slot=0, error="RuntimeError: out of luck")
 
-    events = run(start, lambda job: FaultyPool(job, {4: fault}))
+    events = run(start, lambda job: FaultyPool(job, {7: fault}))
 
     trials = ended(events)
-    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 3 + [TrialStatus.FAILED] + [TrialStatus.DONE] * 2
-    assert trials[3].evaluation is not None
-    assert trials[3].evaluation.error == "RuntimeError: out of luck"
+    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 6 + [TrialStatus.FAILED] + [TrialStatus.DONE] * 2
+    assert trials[6].evaluation is not None
+    assert trials[6].evaluation.error == "RuntimeError: out of luck"
     assert events[-1] == StatusChanged(status="packaging")
 
 
