@@ -8,9 +8,11 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -39,6 +41,14 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _age_s(about: Mapping[str, Any]) -> float:
+    """Return the age of a file: folders say ``mtime``, S3 says ``LastModified``."""
+    when = about.get("mtime", about.get("LastModified"))
+    if isinstance(when, datetime):
+        when = when.timestamp()
+    return 0.0 if when is None else time.time() - float(when)
 
 
 class ArtifactStore:
@@ -85,6 +95,25 @@ class ArtifactStore:
         if not self._files.exists(path):
             raise NotFoundError("artifact", digest)
         return self._pieces(path)
+
+    def exists(self, digest: str) -> bool:
+        """Whether a content is there."""
+        return bool(self._files.exists(self._path(digest)))
+
+    def remove(self, digest: str) -> None:
+        """Remove a content, if it is there."""
+        path = self._path(digest)
+        if self._files.exists(path):
+            self._files.rm_file(path)
+
+    def older_than(self, seconds: float) -> list[str]:
+        """Return the digests of what was stored longer ago, on a store that tells when that was."""
+        found = self._files.find(self._root, detail=True)
+        return [
+            name
+            for path, about in found.items()
+            if _DIGEST.fullmatch(name := path.rpartition("/")[2]) and _age_s(about) > seconds
+        ]
 
     def copy_to(self, digest: str, path: Path) -> None:
         """Write a content to a local file."""

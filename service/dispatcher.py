@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from service.artifacts import ArtifactStore
 from service.job_run import JobRun
 from service.processes import die_with_parent
+from service.retention import remove_ray_sessions, sweep
 from service.settings import Settings
 from service.store.database import Database
 from service.store.leases import Leases
@@ -24,6 +25,7 @@ from service.store.records import JobRecord
 from workers import cluster
 
 LOOK_S = 0.5
+SWEEP_S = 600.0
 RENEWALS_PER_LEASE = 3.5
 STOP_PATIENCE_S = 8.0
 
@@ -48,6 +50,7 @@ class Dispatcher:
 
     def run(self) -> None:
         """Claim and run jobs until told to stop; then give back what runs."""
+        threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
         renewed = time.monotonic()
         while not self._stopping.wait(LOOK_S):
             self._runs = [run for run in self._runs if run.alive]
@@ -65,6 +68,16 @@ class Dispatcher:
         deadline = time.monotonic() + STOP_PATIENCE_S
         for run in self._runs:
             run.join(max(0.0, deadline - time.monotonic()))
+
+    def _sweep(self) -> None:
+        while True:
+            try:
+                sweep(self._settings, self._database, self._artifacts)
+                remove_ray_sessions()
+            except Exception:  # there is always a next time
+                logger.exception("cannot remove what was kept long enough")
+            if self._stopping.wait(SWEEP_S):
+                return
 
     def _claim(self) -> JobRecord | None:
         with self._database.write() as connection:

@@ -37,6 +37,16 @@ class TooLargeError(AppError):
     code = "too_large"
 
 
+class TooManyError(AppError):
+    """An owner asks for more than anybody may have at once; the same request may succeed later."""
+
+    code = "too_many"
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after_s = retry_after_s
+
+
 class UnavailableError(AppError):
     """Something the service leans on does not answer at the moment; the same request may succeed later."""
 

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from search.pareto import FrontArchive
-from service.artifacts import ArtifactStore
+from service.artifacts import Artifact, ArtifactStore
 from service.fronts import Measured, first_cost, measured
+from service.store.artifact_uses import ArtifactUses
 from service.store.database import Database
 from service.store.events import Events
 from service.store.identifiers import trial_id
@@ -32,7 +33,7 @@ from workers.events import (
 from workers.spec import JobSpec
 
 Entry = tuple[str, dict[str, Any]]
-Files = Mapping[str, Mapping[str, Any]]
+Files = Mapping[str, Artifact]
 
 
 class Recorder:
@@ -70,6 +71,8 @@ class Recorder:
         stored = {event.number: self._store(event) for event in events if isinstance(event, CheckpointReady)}
         with self._database.write() as connection:
             leases = Leases(connection, seconds=self._lease_seconds)
+            if stored:
+                ArtifactUses(connection).lock()
             job = leases.hold(self._job_id, self._epoch)
             entries: list[Entry] = []
             columns: dict[str, Any] = {"spent_s": job.spent_s + spent_s}
@@ -86,7 +89,7 @@ class Recorder:
                 elif isinstance(event, Progress):
                     columns["progress"] = asdict(event)
                 elif isinstance(event, CheckpointReady):
-                    entries.append(self._checkpoint(connection, event, stored[event.number]))
+                    entries.append(self._checkpoint(connection, job, event, stored[event.number]))
             if "progress" in columns:
                 entries.append(("progress", columns["progress"]))
             job = change(connection, job, columns)
@@ -140,10 +143,14 @@ class Recorder:
         return devices
 
     def _store(self, event: CheckpointReady) -> Files:
-        return {name: asdict(self._artifacts.store_bytes(content)) for name, content in event.files.items()}
+        return {name: self._artifacts.store_bytes(content) for name, content in event.files.items()}
 
-    def _checkpoint(self, connection: Connection, event: CheckpointReady, files: Files) -> Entry:
-        checkpoint = {"verified": event.verified, "verification": dict(event.verification), "files": dict(files)}
+    def _checkpoint(self, connection: Connection, job: JobRecord, event: CheckpointReady, files: Files) -> Entry:
+        if not all(self._artifacts.exists(file.digest) for file in files.values()):
+            raise OSError("an artefact was removed meanwhile with its last user")  # the batch is tried again
+        ArtifactUses(connection).add(job.owner, job.id, files.values())
+        plain = {name: asdict(file) for name, file in files.items()}
+        checkpoint = {"verified": event.verified, "verification": dict(event.verification), "files": plain}
         Trials(connection).save_checkpoint(self._job_id, event.number, checkpoint, verified=event.verified)
         identifier = trial_id(self._job_id, event.number)
         return "checkpoint", {"id": identifier, "number": event.number, "verified": event.verified}

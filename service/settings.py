@@ -41,6 +41,14 @@ class Settings(BaseSettings):
     """What an archive of data may unpack to, and the longest file that ingestion may write."""
     max_body_bytes: PositiveInt = Field(default=4 * MIB, validation_alias="TIGHTFIT_MAX_BODY_BYTES")
     """Longest JSON body (uploads have their own limit)."""
+    owner_jobs: PositiveInt = Field(default=200, validation_alias="TIGHTFIT_OWNER_JOBS")
+    """Jobs of one owner that may wait or run."""
+    owner_bytes: PositiveInt = Field(default=100 * GIB, validation_alias="TIGHTFIT_OWNER_BYTES")
+    """What the models, data sets and checkpoints of one owner may take."""
+    retention_days: float = Field(default=0.0, ge=0.0, validation_alias="TIGHTFIT_RETENTION_DAYS")
+    """Jobs that ended longer ago are removed, and uploads of that age that no job uses; 0 keeps everything."""
+    audit_days: float = Field(default=365.0, ge=0.0, validation_alias="TIGHTFIT_AUDIT_DAYS")
+    """How long the audit log is kept; 0 keeps it forever."""
     requests_per_second: PositiveFloat = Field(default=100.0, validation_alias="TIGHTFIT_REQUESTS_PER_SECOND")
     """Requests a second in the long run by one token; five seconds' worth may come at once."""
     ingest_seconds: PositiveFloat = Field(default=120.0, validation_alias="TIGHTFIT_INGEST_SECONDS")

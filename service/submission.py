@@ -8,6 +8,7 @@ from typing import Any
 from hwmodels.errors import InputError
 from hwmodels.profile import Profile
 from service.graphs import graph_on_disk
+from service.quotas import check_jobs, check_storage
 from service.services import Services
 from service.store.identifiers import new_id
 from service.store.jobs import Jobs
@@ -73,7 +74,8 @@ def submit(
     Raises:
         NotFoundError: A model, data set or device is not known.
         InputError: Data and network do not fit, a name is not known, or a limit cannot be kept.
-        ConflictError: The key was used for another request.
+        ConflictError: The key was used for another request, or the owner's storage is full.
+        TooManyError: The owner has as many jobs as anybody may have.
     """
     request_digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     if idempotency_key is not None:
@@ -81,6 +83,9 @@ def submit(
             earlier = Jobs(connection).by_key(idempotency_key)
         if earlier is not None and earlier.request_digest == request_digest:
             return earlier, False
+    with services.database.read() as connection:
+        check_jobs(connection, services.settings, services.owner)
+        check_storage(connection, services.settings, services.owner)
     model = find_model(services, model_id, field="model_id")
     if dataset_id is None:
         raise InputError("dataset_id", "is required: labelled data, without which there is no accuracy to search for")
@@ -119,7 +124,10 @@ def submit(
         epoch=0,
     )
     with services.database.write() as connection:
-        return Jobs(connection).submit(job)
+        found, new = Jobs(connection).submit(job)
+        if new:
+            check_jobs(connection, services.settings, services.owner, besides=1)
+        return found, new
 
 
 def check_data(model: ModelRecord, dataset: DatasetRecord) -> None:

@@ -2,15 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+from sqlalchemy import Connection
 
 from hwmodels.errors import InputError
 from service.artifacts import CHUNK_BYTES, Artifact
-from service.errors import NotFoundError, TooLargeError
+from service.errors import ConflictError, NotFoundError, TooLargeError, UnavailableError
+from service.quotas import check_storage
+from service.retention import discard
 from service.services import Services
+from service.store.artifact_uses import ArtifactUses
 from service.store.identifiers import new_id
 from service.store.records import DatasetRecord, ModelRecord
 from service.store.rows import moment
@@ -20,6 +25,8 @@ from workers.spec import Preprocessing
 
 TASKS = ("classification",)
 LAYOUTS = ("NHWC", "NCHW")
+
+Record = TypeVar("Record", ModelRecord, DatasetRecord)
 
 
 def add_model(
@@ -44,6 +51,8 @@ def add_model(
     if task not in TASKS:
         raise InputError("task", f"must be one of {', '.join(TASKS)}", task)
     _check_preprocessing(preprocessing)
+    with services.database.read() as connection:
+        check_storage(connection, services.settings, services.owner)
     with ExitStack() as files:
         path, source = files.enter_context(_on_disk(services, file))
         beside = None if data is None else files.enter_context(_on_disk(services, data))
@@ -71,8 +80,7 @@ def add_model(
         weights_artifact=weights.digest,
         created_at=moment(),
     )
-    with services.database.write() as connection:
-        return Models(connection).add(model)
+    return _keep(services, lambda connection: Models(connection).add(model), [source, graph, weights])
 
 
 def add_dataset(services: Services, file: BinaryIO, *, name: str) -> tuple[DatasetRecord, bool]:
@@ -82,6 +90,8 @@ def add_dataset(services: Services, file: BinaryIO, *, name: str) -> tuple[Datas
         InputError: The file cannot be used.
         TooLargeError: The file is longer than uploads may be.
     """
+    with services.database.read() as connection:
+        check_storage(connection, services.settings, services.owner)
     with _on_disk(services, file) as (path, source):
         parameters = {"path": str(path), "max_bytes": services.settings.max_unpacked_bytes}
         with services.ingest.run("dataset", parameters) as reply:
@@ -96,8 +106,29 @@ def add_dataset(services: Services, file: BinaryIO, *, name: str) -> tuple[Datas
         artifact=data.digest,
         created_at=moment(),
     )
-    with services.database.write() as connection:
-        return Datasets(connection).add(dataset)
+    return _keep(services, lambda connection: Datasets(connection).add(dataset), [data])
+
+
+def _keep(
+    services: Services, add: Callable[[Connection], tuple[Record, bool]], artifacts: Sequence[Artifact]
+) -> tuple[Record, bool]:
+    """Write the row that names artefacts, if they are still there and its owner has room for them."""
+    digests = [artifact.digest for artifact in artifacts]
+    try:
+        with services.database.write() as connection:
+            uses = ArtifactUses(connection)
+            uses.lock()
+            record, new = add(connection)
+            if new:
+                more = sum(artifact.bytes for artifact in artifacts)
+                check_storage(connection, services.settings, services.owner, more=more)
+                if not all(services.artifacts.exists(digest) for digest in digests):
+                    raise UnavailableError("what was uploaded was removed meanwhile with its last user; send it again")
+                uses.add(services.owner, record.id, artifacts)
+    except (ConflictError, UnavailableError):
+        discard(services.database, services.artifacts, digests)
+        raise
+    return record, new
 
 
 def find_model(services: Services, identifier: str, *, field: str | None = None) -> ModelRecord:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 from service.api.dependencies import Cursor, Limit, ServicesOf
 from service.api.presenters import dataset_read
 from service.api.schemas import DatasetRead, Page
+from service.retention import discard
 from service.store.uploads import Datasets
 from service.uploads import add_dataset, find_dataset
 
@@ -47,3 +48,12 @@ def list_datasets(services: ServicesOf, cursor: Cursor = None, limit: Limit = 50
 def read_dataset(services: ServicesOf, dataset_id: str) -> DatasetRead:
     """Return a data set."""
     return dataset_read(find_dataset(services, dataset_id))
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def delete_dataset(services: ServicesOf, dataset_id: str) -> None:
+    """Forget a data set with its file; 409 if a job uses it."""
+    find_dataset(services, dataset_id)
+    with services.database.write() as connection:
+        named = Datasets(connection).remove(dataset_id)
+    discard(services.database, services.artifacts, named)

@@ -17,7 +17,7 @@ from starlette.routing import Match
 
 from hwmodels.errors import InputError
 from service.api.schemas import FieldError, Problem
-from service.errors import AppError, ConflictError, NotFoundError, TooLargeError, UnavailableError
+from service.errors import AppError, ConflictError, NotFoundError, TooLargeError, TooManyError, UnavailableError
 from workers.ingest.protocol import IngestUnavailableError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -27,6 +27,7 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
+    TooManyError: HTTPStatus.TOO_MANY_REQUESTS,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     IngestUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -83,7 +84,10 @@ async def _expected(request: Request, error: Exception) -> Response:
     if isinstance(error, NotFoundError) and error.field is not None:
         return problem(status, error.code, error.detail, [_row(error.field, error.detail, error.value)])
     if isinstance(error, AppError):
-        return problem(status, error.code, error.detail)
+        answer = problem(status, error.code, error.detail)
+        if isinstance(error, TooManyError):
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
     if isinstance(error, IngestUnavailableError):
         return problem(status, "ingest_unavailable", str(error))
     if isinstance(error, DataError):  # a NUL in a text, which PostgreSQL does not take

@@ -9,6 +9,7 @@ from service.api.dependencies import Cursor, Limit, ServicesOf, find_job
 from service.api.job_schemas import JobCreate
 from service.api.presenters import job_read, job_summary
 from service.api.schemas import JobRead, JobSummary, Page
+from service.retention import discard
 from service.store.jobs import Jobs
 from service.store.records import JobRecord
 from service.store.states import JobStatus
@@ -96,10 +97,11 @@ def resume_job(services: ServicesOf, job_id: str) -> JobRead:
 
 @router.delete("/{job_id}", status_code=204)
 def delete_job(services: ServicesOf, job_id: str) -> None:
-    """Forget a job with its trials; one that runs must be cancelled first."""
+    """Forget a job with its trials and checkpoints; one that runs must be cancelled first."""
     with services.database.write() as connection:
         find_job(connection, job_id)
-        Jobs(connection).remove(job_id)
+        named = Jobs(connection).remove(job_id)
+    discard(services.database, services.artifacts, named)
 
 
 def _read(connection: Connection, job: JobRecord) -> JobRead:

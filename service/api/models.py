@@ -13,6 +13,7 @@ from hwmodels.errors import InputError
 from service.api.dependencies import Cursor, Limit, ServicesOf
 from service.api.presenters import model_read, model_summary
 from service.api.schemas import ModelRead, ModelSummary, Page
+from service.retention import discard
 from service.store.uploads import Models
 from service.uploads import add_model, find_model
 from workers.spec import Preprocessing
@@ -75,6 +76,15 @@ def list_models(services: ServicesOf, cursor: Cursor = None, limit: Limit = 50) 
 def read_model(services: ServicesOf, model_id: str) -> ModelRead:
     """Return a model: its layers, blocks and channel groups, and what it costs as it is."""
     return model_read(find_model(services, model_id), services.profiles())
+
+
+@router.delete("/{model_id}", status_code=204)
+def delete_model(services: ServicesOf, model_id: str) -> None:
+    """Forget a model with its files; 409 if a job uses it."""
+    find_model(services, model_id)
+    with services.database.write() as connection:
+        named = Models(connection).remove(model_id)
+    discard(services.database, services.artifacts, named)
 
 
 def _numbers(field: str, text: str | None, default: Sequence[float]) -> tuple[float, ...]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from service.errors import ConflictError
+from service.store.artifact_uses import ArtifactUses
 from service.store.database import database_now, owner_of
 from service.store.events import Events
 from service.store.records import JobRecord
@@ -64,6 +66,11 @@ class Jobs:
             query = query.where(jobs.c.id < before)
         return [job_record(row) for row in self._connection.execute(query)]
 
+    def unfinished_count(self) -> int:
+        """Return how many jobs have not ended."""
+        query = select(func.count()).where(jobs.c.owner == self._owner, jobs.c.status.not_in(ENDED))
+        return int(self._connection.execute(query).scalar_one())
+
     def trial_counts(self, identifiers: Collection[str]) -> dict[str, dict[str, int]]:
         """Return the number of trials of each job by their status; a job without trials has an empty entry."""
         query = (
@@ -103,12 +110,16 @@ class Jobs:
             return job
         return change_status(self._connection, job, JobStatus.QUEUED)
 
-    def remove(self, identifier: str) -> None:
-        """Forget a job with its trials and events; a running one must be cancelled first."""
+    def remove(self, identifier: str) -> list[str]:
+        """Forget a job with its trials and events; a running one must be cancelled first.
+
+        Returns the artefacts that it named, to be discarded if nothing else names them.
+        """
         job = self._locked(identifier)
         if job.status in ACTIVE:
             raise ConflictError(f"the job is {job.status}; cancel it before deleting it", code="job_is_running")
         self._connection.execute(delete(jobs).where(jobs.c.id == job.id))
+        return ArtifactUses(self._connection).release(job.id)
 
     def _locked(self, identifier: str) -> JobRecord:
         """Return the job and keep others from changing it until the transaction ends."""
@@ -122,6 +133,12 @@ class Jobs:
 
     def _ask(self, job: JobRecord, request: Request | None) -> JobRecord:
         return change(self._connection, job, {"request": request})
+
+
+def ended_before(connection: Connection, before: datetime, *, limit: int) -> list[tuple[str, str]]:
+    """Return owner and identifier of the jobs that ended before a moment, of all owners."""
+    query = select(jobs.c.owner, jobs.c.id).where(jobs.c.status.in_(ENDED), jobs.c.ended_at < before).limit(limit)
+    return [(row.owner, row.id) for row in connection.execute(query)]
 
 
 def _end_running_trials(connection: Connection, job_id: str) -> None:

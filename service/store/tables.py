@@ -163,6 +163,18 @@ events = Table(
     PrimaryKeyConstraint("job_id", "sequence"),
 )
 
+artifact_uses = Table(
+    "artifact_uses",
+    metadata,
+    Column("digest", String(64), nullable=False),
+    Column("holder", String(32), nullable=False),  # the model, data set or job that names the artefact
+    Column("owner", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    PrimaryKeyConstraint("digest", "holder"),
+    Index(None, "holder"),
+    Index(None, "owner"),
+)
+
 tokens = Table(
     "tokens",
     metadata,

@@ -1,14 +1,16 @@
 """Models, data sets and custom device profiles: written once, never changed."""
 
 from dataclasses import asdict
+from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, exists, select
 
 from service.errors import ConflictError
+from service.store.artifact_uses import ArtifactUses
 from service.store.database import owner_of
 from service.store.records import DatasetRecord, DeviceRecord, ModelRecord
 from service.store.rows import insert_unless_there, record
-from service.store.tables import datasets, devices, models
+from service.store.tables import datasets, devices, jobs, models
 
 
 class Models:
@@ -35,6 +37,13 @@ class Models:
         if before is not None:
             query = query.where(models.c.id < before)
         return [record(ModelRecord, row) for row in self._connection.execute(query)]
+
+    def remove(self, identifier: str) -> list[str]:
+        """Forget a model that no job uses; return the artefacts that it named."""
+        if self._connection.execute(select(jobs.c.id).where(jobs.c.model_id == identifier).limit(1)).first():
+            raise ConflictError("a job uses it; delete its jobs first", code="in_use")
+        self._connection.execute(delete(models).where(models.c.owner == self._owner, models.c.id == identifier))
+        return ArtifactUses(self._connection).release(identifier)
 
     def _one(self, digest: str) -> ModelRecord:
         query = select(models).where(models.c.owner == self._owner, models.c.digest == digest)
@@ -65,6 +74,13 @@ class Datasets:
         if before is not None:
             query = query.where(datasets.c.id < before)
         return [record(DatasetRecord, row) for row in self._connection.execute(query)]
+
+    def remove(self, identifier: str) -> list[str]:
+        """Forget a data set that no job uses; return the artefacts that it named."""
+        if self._connection.execute(select(jobs.c.id).where(jobs.c.dataset_id == identifier).limit(1)).first():
+            raise ConflictError("a job uses it; delete its jobs first", code="in_use")
+        self._connection.execute(delete(datasets).where(datasets.c.owner == self._owner, datasets.c.id == identifier))
+        return ArtifactUses(self._connection).release(identifier)
 
     def _one(self, digest: str) -> DatasetRecord:
         query = select(datasets).where(datasets.c.owner == self._owner, datasets.c.digest == digest)
@@ -101,3 +117,13 @@ class Devices:
         """Return every profile, by name."""
         query = select(devices).where(devices.c.owner == self._owner).order_by(devices.c.name)
         return [record(DeviceRecord, row) for row in self._connection.execute(query)]
+
+
+def idle_before(connection: Connection, before: datetime, *, limit: int) -> list[tuple[str, str, str]]:
+    """Return kind, owner and identifier of the uploads from before a moment that no job uses, of all owners."""
+    found = []
+    for kind, table, column in (("model", models, jobs.c.model_id), ("dataset", datasets, jobs.c.dataset_id)):
+        used = exists().where(column == table.c.id)
+        query = select(table.c.owner, table.c.id).where(table.c.created_at < before, ~used).limit(limit)
+        found += [(kind, row.owner, row.id) for row in connection.execute(query)]
+    return found

@@ -46,6 +46,8 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int]] = {
     "POST /v1/models": SENDS,
     "GET /v1/models": READS_ANY,
     "GET /v1/models/{model_id}": READS_OWN,
+    "DELETE /v1/models/{model_id}": (401, 404, 403, 409, 409),  # the job uses it
+    "DELETE /v1/datasets/{dataset_id}": (401, 404, 403, 409, 409),
     "POST /v1/datasets": SENDS,
     "GET /v1/datasets": READS_ANY,
     "GET /v1/datasets/{dataset_id}": READS_OWN,

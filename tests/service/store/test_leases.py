@@ -111,3 +111,16 @@ def test_nothing_of_a_transaction_stays_that_loses_its_lease(database: Database)
 def _report_progress_then_hold(connection: Connection, queued: JobRecord) -> None:
     change(connection, queued, {"progress": {"done": 1}})
     Leases(connection, seconds=60.0).hold(queued.id, epoch=7)
+
+
+def test_owners_take_turns_whoever_submitted_more(database: Database) -> None:
+    with database.write() as connection:
+        submitted(connection)  # makes model and data, and is the first job of `local`
+        for owner in ("local", "local", "ann", "ann", "bob"):
+            record = replace(job(), owner=owner)
+            Jobs(connection, owner).submit(record)
+
+    with database.write() as connection:
+        claimed = [Leases(connection, seconds=60).claim("one") for _ in range(6)]
+
+    assert [record.owner for record in claimed if record] == ["local", "ann", "bob", "local", "ann", "local"]

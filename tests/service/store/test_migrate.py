@@ -1,12 +1,15 @@
 from concurrent.futures import ThreadPoolExecutor
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 
 from service.store.database import Database
-from service.store.migrate import downgrade, is_current, upgrade_to_head
-from service.store.tables import metadata
+from service.store.jobs import Jobs
+from service.store.migrate import _config, downgrade, is_current, upgrade_to_head
+from service.store.tables import artifact_uses, metadata
+from service.store.trials import Trials
 
 
 def test_head_is_exactly_the_tables_of_the_code(empty_database: Database) -> None:
@@ -56,3 +59,37 @@ def test_services_that_start_at_once_upgrade_once(empty_database: Database) -> N
             upgrade.result()
 
     assert is_current(empty_database)
+
+
+def test_what_the_first_release_stored_is_still_there_and_its_artefacts_are_counted(empty_database: Database) -> None:
+    at = "2026-01-02 03:04:05+00:00"
+    with empty_database.write() as connection:
+        command.upgrade(_config(connection), "0001")
+        for statement in (
+            f"""INSERT INTO models (id, owner, name, digest, format, task, preprocessing, description, source_artifact,
+                graph_artifact, weights_artifact, created_at)
+                VALUES ('m', 'local', 'net', '1', 'onnx', 'classification', '{{}}', '{{}}', 'S', 'G', 'W', '{at}')""",
+            f"""INSERT INTO datasets (id, owner, name, digest, description, artifact, created_at)
+                VALUES ('d', 'local', 'data', '2', '{{}}', 'D', '{at}')""",
+            f"""INSERT INTO jobs (id, owner, name, status, model_id, dataset_id, spec, profiles, request_digest,
+                created_at, ranges, spent_s, last_event, attempts, epoch)
+                VALUES ('j', 'local', 'job', 'done', 'm', 'd', '{{}}', '{{}}', '3', '{at}', '{{}}', 0, 0, 0, 0)""",
+            f"""INSERT INTO trials (job_id, number, origin, label, status, candidate, plan, checkpoint, verified,
+                created_at) VALUES ('j', 0, 'search', '', 'done', '{{}}', '{{}}',
+                '{{"files": {{"packed.zip": {{"digest": "P", "bytes": 7}}}}}}', true, '{at}')""",
+        ):
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+
+    upgrade_to_head(empty_database)
+
+    with empty_database.read() as connection:
+        assert [job.name for job in Jobs(connection).page()] == ["job"]
+        assert [trial.verified for trial in Trials(connection).page("j")] == [True]
+        rows = connection.execute(select(artifact_uses.c.digest, artifact_uses.c.holder, artifact_uses.c.bytes))
+        assert {tuple(row) for row in rows} == {
+            ("S", "m", 0),
+            ("G", "m", 0),
+            ("W", "m", 0),
+            ("D", "d", 0),
+            ("P", "j", 7),
+        }

@@ -1,0 +1,78 @@
+"""What is kept how long: artefacts that nothing names, jobs and uploads of long ago, sessions of Ray, the audit log."""
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Collection
+from datetime import timedelta
+from pathlib import Path
+
+from service.artifacts import ArtifactStore
+from service.settings import Settings
+from service.store.artifact_uses import ArtifactUses
+from service.store.audit import Audit
+from service.store.database import Database
+from service.store.jobs import Jobs, ended_before
+from service.store.rows import moment
+from service.store.uploads import Datasets, Models, idle_before
+
+UNNAMED_S = 24 * 3600.0  # an artefact is stored before the row that names it, at most hours before
+RAY_S = 24 * 3600.0
+RAY_FOLDER = Path("/tmp/ray")
+_RAY_SESSION = re.compile(r"session_.*_([0-9]+)")
+_PER_SWEEP = 1000
+
+logger = logging.getLogger(__name__)
+
+
+def discard(database: Database, artifacts: ArtifactStore, digests: Collection[str]) -> None:
+    """Remove those of these artefacts that nothing names."""
+    with database.write() as connection:
+        uses = ArtifactUses(connection)
+        uses.lock()
+        for digest in uses.unused(set(digests)):
+            artifacts.remove(digest)
+
+
+def sweep(settings: Settings, database: Database, artifacts: ArtifactStore) -> None:
+    """Remove what has been kept long enough."""
+    if settings.audit_days:
+        with database.write() as connection:
+            Audit(connection).remove_before(moment() - timedelta(days=settings.audit_days))
+    if settings.retention_days:
+        _remove_old(settings, database, artifacts)
+    names = artifacts.older_than(UNNAMED_S)
+    for start in range(0, len(names), _PER_SWEEP):
+        discard(database, artifacts, names[start : start + _PER_SWEEP])
+
+
+def _remove_old(settings: Settings, database: Database, artifacts: ArtifactStore) -> None:
+    before = moment() - timedelta(days=settings.retention_days)
+    digests: list[str] = []
+    with database.write() as connection:
+        jobs = ended_before(connection, before, limit=_PER_SWEEP)
+        for owner, identifier in jobs:
+            digests += Jobs(connection, owner).remove(identifier)
+        uploads = idle_before(connection, before, limit=_PER_SWEEP)
+        for kind, owner, identifier in uploads:
+            repository = Models(connection, owner) if kind == "model" else Datasets(connection, owner)
+            digests += repository.remove(identifier)
+    if jobs or uploads:
+        logger.info(
+            "removed %d jobs and %d uploads older than %g days", len(jobs), len(uploads), settings.retention_days
+        )
+    discard(database, artifacts, digests)
+
+
+def remove_ray_sessions(folder: Path = RAY_FOLDER, *, older_than_s: float = RAY_S) -> list[Path]:
+    """Remove the folders of local Ray sessions whose process is gone; return them. Others' are left alone."""
+    removed = []
+    for path in folder.glob("session_*"):
+        found = _RAY_SESSION.fullmatch(path.name)
+        if found is None or path.is_symlink() or Path(f"/proc/{found[1]}").exists():
+            continue
+        if path.stat().st_uid == Path("/proc/self").stat().st_uid and time.time() - path.stat().st_mtime > older_than_s:
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+    return removed
