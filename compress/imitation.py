@@ -126,7 +126,7 @@ class Imitator:
         return full_key(block, choice)
 
     def imitate(self, block: str, choice: OperatorChoice) -> Imitation:
-        """Train an operator in a block's place; one without tensors of its own comes back as it is, unmeasured."""
+        """Train an operator in a block's place; one without tensors of its own comes back as it is, not measured."""
         where, folded = self._structure.block(block), self._prepared.folded
         replacement = self._prepared.replacement(block, choice)
         if not trainable(where, folded, replacement):
