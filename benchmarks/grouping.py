@@ -6,8 +6,8 @@ half of its channels (the smallest filters go), the cut network runs forward, an
 on two images at once. Outputs agree if they differ by at most 1e-4 of the largest value.
 
 ``prunable`` is the share of the layers' parameters that lie in layers of which output channels can be cut; ``uncut``
-are the layers of which none can (named with the reason by ``--reasons`` and in the JSON); ``blocks`` are the pieces with
-one way in and one way out that an operator can stand in for.
+are the layers of which none can (named with the reason by ``--reasons`` and in the JSON); ``blocks`` are the pieces
+with one way in and one way out that an operator can stand in for.
 
     python -m benchmarks.grouping [--networks NAME ...] [--image 96] [--reasons] [--json FILE]
 

@@ -4,7 +4,7 @@ Multiply-accumulates are those of convolutions and the linear layer; element-wis
 the stated share of them. Keep-ratios are the same for all criteria: those that the product's integer programme finds
 with losses measured per group (NISP, least squares, no labels), and the largest uniform ratio beside them. Repair uses
 training images without their labels; torch-pruning's networks are measured as pruned and after their batch-norm
-statistics were estimated anew on as many images. Of its criteria, the one that is best on the first test images is
+statistics were estimated anew on 2,000 images. Of its criteria, the one that is best on the first test images is
 shown. Fine-tuning takes training images, their labels, the float network as teacher, shifts and mirroring.
 
     python -m benchmarks.pruning --data DATA [--images 9979] [--cuts 27 50] [--fine-tune] [--json FILE]
@@ -35,6 +35,7 @@ REPAIRS = ("none", "channel_statistics", "least_squares")
 BEST = Plan(pruner="nisp", repair="least_squares")
 EPOCHS = {27: (3, 49918), 50: (1, 20000)}  # passes, and training images in each
 LEARNING_RATE = 0.004
+RE_ESTIMATION = 2000  # training images that torch-pruning's networks get new batch-norm statistics from
 SIFT = 2000  # test images on which torch-pruning's best criterion is chosen
 
 
@@ -42,8 +43,8 @@ def main() -> int:
     """Measure and print the tables."""
     arguments = common.parser(__doc__)
     arguments.add_argument("--images", type=int, default=9979, help="test images (all)")
-    arguments.add_argument("--calibration", type=int, default=2000, help="training images for repair (2000)")
-    arguments.add_argument("--losses", type=int, default=256, help="of these, images that losses are measured on (256)")
+    arguments.add_argument("--calibration", type=int, default=512, help="training images for repair (512)")
+    arguments.add_argument("--losses", type=int, default=192, help="of these, images that losses are measured on (192)")
     arguments.add_argument("--cuts", type=int, nargs="+", choices=(27, 50), default=(27, 50), help="percent to remove")
     arguments.add_argument("--fine-tune", action="store_true", help="train, too: half an hour on one idle core")
     options = arguments.parse_args()
@@ -52,7 +53,7 @@ def main() -> int:
     network = from_architecture("cifar_resnet20", files[cifar.RESNET20_FILE])
     train = [files[name] for name in train_files]
     test = cifar.images(files[cifar.TEST_FILE], options.images)
-    bench = Bench(network, cifar.images(train[0], options.calibration), test, losses=options.losses)
+    bench = Bench(network, cifar.images(train[0], RE_ESTIMATION), test, options.calibration, options.losses)
     figures: dict[str, Any] = {"images": len(test[0]), "float": bench.measure(network), "macs": bench.allocator.macs}
     print(f"float: {100 * figures['float']:.2f} % of {len(test[0])} images, {bench.allocator.macs:,} MACs", flush=True)
     for cut in options.cuts:
@@ -65,11 +66,11 @@ class Bench:
     """The network, its images, and what is measured of them at one number of multiply-accumulates after the other."""
 
     def __init__(
-        self, network: Network, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, losses: int
+        self, network: Network, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], repair: int, losses: int
     ) -> None:
         self.network, self.training, self.test = network, training, test
         structure = analyse(network)
-        self.prepared = prepare(network, training[0], structure=structure)
+        self.prepared = prepare(network, training[0][:repair], structure=structure)
         few = training[0][:losses]
         start = time.process_time()
         self.allocator = Allocator(prepare(network, few, structure=structure), BEST, few)

@@ -28,7 +28,8 @@ CRITERIA: Mapping[str, Criterion] = {
     "geometric median": torch_pruning.importance.FPGMImportance,
     "Taylor": torch_pruning.importance.GroupTaylorImportance,
 }
-STEPS = 12  # bisections of the pruning ratio
+STEPS = 100  # in which all channels would go
+MOST = 0.9  # of a layer's channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +55,8 @@ def peers(network: Network, images: Tensor, labels: Tensor, *, inner: set[str], 
     found = []
     for criterion in CRITERIA:
         for scope in ("local", "global"):
-            low, high, best = 0.0, 1.0, None
-            for _ in range(STEPS):
-                ratio = (low + high) / 2
-                cut = _cut(network, criterion, scope, ratio, images, labels, inner)
-                if cut is None or _macs(cut) <= budget:  # it fails where nothing would be left
-                    high = ratio
-                    best = cut or best
-                else:
-                    low = ratio
-            if best is not None:
-                found.append(Peer(criterion=criterion, scope=scope, network=best, macs=_macs(best)))
+            cut = _cut(network, criterion, scope, images, labels, inner, budget)
+            found.append(Peer(criterion=criterion, scope=scope, network=cut, macs=_macs(cut)))
     return found
 
 
@@ -82,8 +74,9 @@ def re_estimated(network: Network, images: Tensor, *, batch_size: int = 250) -> 
 
 
 def _cut(
-    network: Network, criterion: str, scope: str, ratio: float, images: Tensor, labels: Tensor, inner: set[str]
-) -> Network | None:
+    network: Network, criterion: str, scope: str, images: Tensor, labels: Tensor, inner: set[str], budget: int
+) -> Network:
+    """Cut by hundredths until the budget holds; nothing is trained or estimated between the steps."""
     module = deepcopy(build_module(network))
     layers = {module.get_submodule(path): name for name, path in module.meta["layers"].items()}
     ignored = [part for part, name in layers.items() if isinstance(part, nn.Conv2d | nn.Linear) and name not in inner]
@@ -92,16 +85,21 @@ def _cut(
         images[:1],
         importance=CRITERIA[criterion](),
         global_pruning=scope == "global",
-        pruning_ratio=ratio,
+        pruning_ratio=1.0,
+        max_pruning_ratio=MOST,
+        iterative_steps=STEPS,
         ignored_layers=ignored,
     )
     if criterion == "Taylor":
         F.cross_entropy(module(images), labels).backward()
-    pruner.step()
-    try:
-        return _network(module, network)
-    except (RuntimeError, ValueError):
-        return None
+    cut = network
+    while _macs(cut) > budget:
+        before = _macs(cut)
+        pruner.step()
+        cut = _network(module, network)
+        if pruner.current_step >= STEPS and _macs(cut) == before:
+            raise ValueError(f"{criterion} ({scope}) does not reach {budget} multiply-accumulates")
+    return cut
 
 
 def _network(module: fx.GraphModule, original: Network) -> Network:
