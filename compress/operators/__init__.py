@@ -5,6 +5,7 @@ from compress.operators.c_ghost import CGhost
 from compress.operators.depthwise_separable import DepthwiseSeparable
 from compress.operators.kernel import Kernel
 from compress.operators.low_rank import LowRank
+from compress.operators.mgic import Mgic
 from compress.operators.original import Original
 from compress.operators.skip import Skip
 from compress.operators.width import Width
@@ -15,6 +16,7 @@ __all__ = [
     "DepthwiseSeparable",
     "Kernel",
     "LowRank",
+    "Mgic",
     "Operator",
     "Original",
     "Replacement",

@@ -1,16 +1,35 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from compress.apply import apply, prepare
+from compress.checkpoint import load, packed_bytes, save
+from compress.export import export_onnx
+from compress.imitation import ImitationSettings, Imitator
 from compress.network.build import run_shapes
 from compress.network.graph import Network
 from compress.operators import OPERATORS
-from compress.plan import OperatorChoice, Plan
+from compress.plan import LayerBits, OperatorChoice, Plan
 from compress.runner import run
 from compress.structure import Structure, analyse, restructure
-from tests.compress.networks import NETWORKS, attentive, images, projected, residual
+from tests.compress.networks import Builder, attentive, images, projected, residual
 
-_BLOCKY = {"residual": residual, "projected": projected, "attentive": attentive}
+
+def wide() -> Network:
+    """A unit of sixteen channels between convolutions."""
+    net = Builder(3, 6, 6)
+    entry = net.op("stem.relu", "relu", net.norm("stem.bn", net.conv("stem.conv", "x", (3, 16), bias=False), 16))
+    inner = net.op("a.relu1", "relu", net.norm("a.bn1", net.conv("a.conv1", entry, (16, 16), bias=False), 16))
+    inner = net.norm("a.bn2", net.conv("a.conv2", inner, (16, 16), bias=False), 16)
+    value = net.op("a.relu2", "relu", net.op("a.add", "add", inner, entry))
+    return net.network(net.head(net.op("last.relu", "relu", net.conv("last", value, (16, 6), kernel=1)), 6))
+
+
+_BLOCKY = {"residual": residual, "projected": projected, "wide": wide, "attentive": attentive}
 
 
 def _cases() -> list[tuple[str, str, str]]:
@@ -45,7 +64,7 @@ def test_every_operator_fits_some_block_here() -> None:
 
 @pytest.mark.parametrize(("operator", "name", "block"), _cases())
 def test_a_replaced_block_keeps_the_networks_interface(operator: str, name: str, block: str) -> None:
-    network = NETWORKS[name]()
+    network = _BLOCKY[name]()
     structure = analyse(network)
 
     changed = restructure(network, _plan(operator, block), structure=structure)
@@ -62,7 +81,7 @@ def test_a_replaced_block_keeps_the_networks_interface(operator: str, name: str,
 @pytest.mark.parametrize(("operator", "name", "block"), _cases())
 @pytest.mark.parametrize("ratio", [1.0, 0.5])
 def test_shapes_on_meta_are_those_of_the_real_network(operator: str, name: str, block: str, ratio: float) -> None:
-    network = NETWORKS[name]()
+    network = _BLOCKY[name]()
     structure = analyse(network)
     plan = _plan(operator, block, structure, ratio)
     scores = {group.name: torch.arange(group.channels).flip(0) for group in structure.groups.groups}
@@ -75,7 +94,7 @@ def test_shapes_on_meta_are_those_of_the_real_network(operator: str, name: str, 
 
 @pytest.mark.parametrize(("operator", "name", "block"), _cases())
 def test_building_again_gives_the_same_weights(operator: str, name: str, block: str) -> None:
-    network = NETWORKS[name]()
+    network = _BLOCKY[name]()
 
     first, second = (restructure(network, _plan(operator, block), structure=analyse(network)) for _ in range(2))
 
@@ -85,7 +104,7 @@ def test_building_again_gives_the_same_weights(operator: str, name: str, block: 
 
 @pytest.mark.parametrize(("operator", "name", "block"), _cases())
 def test_new_layers_are_named_after_the_layer_in_whose_place_they_stand(operator: str, name: str, block: str) -> None:
-    network = NETWORKS[name]()
+    network = _BLOCKY[name]()
     layers = {node.name for node in network.graph.nodes}
 
     changed = restructure(network, _plan(operator, block), structure=analyse(network))
@@ -98,7 +117,7 @@ def test_new_layers_are_named_after_the_layer_in_whose_place_they_stand(operator
 @pytest.mark.parametrize(("operator", "name", "block"), _cases())
 @pytest.mark.parametrize("position", [0, -1])
 def test_every_offered_parameter_builds(operator: str, name: str, block: str, position: int) -> None:
-    network = NETWORKS[name]()
+    network = _BLOCKY[name]()
     offered = OPERATORS.get(operator).parameters
     assert all(len(set(values)) == len(values) > 0 for values in offered.values())
     choice = OperatorChoice(operator=operator, parameters={key: values[position] for key, values in offered.items()})
@@ -106,3 +125,42 @@ def test_every_offered_parameter_builds(operator: str, name: str, block: str, po
     changed = restructure(network, Plan(operators={block: choice}), structure=analyse(network))
 
     assert np.isfinite(run(changed, images(network))[0].numpy()).all()
+
+
+@pytest.mark.parametrize(("operator", "name", "block"), _cases())
+def test_a_replacement_with_cut_channels_and_bits_survives_packing_and_export(
+    operator: str, name: str, block: str, tmp_path: Path
+) -> None:
+    network = _BLOCKY[name]()
+    structure = analyse(network)
+    shape_plan = _plan(operator, block, structure, 0.5)
+    layers = [node.name for node in restructure(network.to_meta(), shape_plan, structure=structure).graph.nodes]
+    bits = LayerBits(weight_bits=8, activation_bits=8)
+    plan = replace(shape_plan, layers=dict.fromkeys(layers, bits))
+    compressed = apply(prepare(network, images(network, 16), structure=structure), plan)
+    shown = images(network, 8, seed=5)
+    expected = run(compressed.network, shown)[0]
+
+    save(compressed, tmp_path / "checkpoint", {})
+    export_onnx(compressed, tmp_path / "model.onnx")
+
+    torch.testing.assert_close(load(tmp_path / "checkpoint")(shown), expected, rtol=1e-4, atol=1e-4)
+    size = (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
+    assert size == packed_bytes(restructure(network.to_meta(), plan, structure=structure), plan)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: shown.numpy()})
+    # a value on the border between two codes may fall either way
+    assert float((torch.from_numpy(found) - expected).abs().mean()) < 0.05 * float(expected.abs().mean())
+
+
+@pytest.mark.parametrize(("operator", "name", "block"), _cases())
+def test_training_a_replacement_never_makes_it_worse(operator: str, name: str, block: str) -> None:
+    network = _BLOCKY[name]()
+    settings = ImitationSettings(steps=8, batch=16)
+
+    found = Imitator(network, analyse(network), images(network, 24), settings).imitate(
+        block, OperatorChoice(operator=operator)
+    )
+
+    assert not found.error_after > found.error_before
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in found.tensors.values())
