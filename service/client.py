@@ -32,6 +32,7 @@ from service.api.schemas import (
     ModelRead,
     ModelSummary,
     Page,
+    SensitivityRead,
     TrialDetail,
     TrialRead,
 )
@@ -173,6 +174,10 @@ class Client:
         """Return a device profile: every number with its source."""
         return self._get(f"/v1/devices/{name}", DeviceRead)
 
+    def add_device(self, profile: Mapping[str, Any]) -> DeviceRead:
+        """Add a profile of one's own; the same one again is no error."""
+        return self._post("/v1/devices", dict(profile), DeviceRead)
+
     def estimate(
         self,
         model_id: str,
@@ -226,6 +231,10 @@ class Client:
     def front(self, job_id: str, *, device: str | None = None, x: str | None = None, y: str | None = None) -> FrontRead:
         """Return the Pareto front of a job on one device, by default its first one."""
         return self._get(f"/v1/jobs/{job_id}/front", FrontRead, device=device, x=x, y=y)
+
+    def sensitivity(self, job_id: str) -> SensitivityRead:
+        """Return what single choices do to the network of a job."""
+        return self._get(f"/v1/jobs/{job_id}/sensitivity", SensitivityRead)
 
     def best(self, job_id: str, *, device: str | None = None, accuracy_drop: float | None = None) -> TrialRead:
         """Return the verified feasible trial with the lowest first cost objective.

@@ -17,6 +17,7 @@ from service.store.database import Database
 from service.store.jobs import change
 from service.store.leases import Leases
 from service.store.records import JobRecord, TrialRecord
+from service.store.sensitivities import Sensitivities
 from service.store.states import JobStatus, Request
 from service.store.trials import Trials
 from service.store.uploads import Datasets, Models
@@ -150,6 +151,7 @@ class JobRun:
             model = Models(connection, self.job.owner).get(self.job.model_id)
             dataset = Datasets(connection, self.job.owner).get(self.job.dataset_id)
             trials = Trials(connection).page(self.job.id)
+            sensitivities = Sensitivities(connection).known(self.job)
         if model is None or dataset is None:
             raise LookupError("the model or the data set of the job is gone")
         start = DriverStart(
@@ -161,6 +163,7 @@ class JobRun:
             profiles=self.job.profiles,
             trials=tuple(_trial(row) for row in trials),
             packaged=frozenset(row.number for row in trials if row.checkpoint is not None),
+            sensitivities=sensitivities,
             spent_s=self.job.spent_s,
         )
         return start, trials

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from search.pareto import FrontArchive
 from service.artifacts import Artifact, ArtifactStore
 from service.fronts import Measured, first_cost, measured
+from service.store import sensitivities
 from service.store.artifact_uses import ArtifactUses
 from service.store.database import Database
 from service.store.events import Events
@@ -24,6 +25,7 @@ from workers.events import (
     JobEnded,
     Prepared,
     Progress,
+    SensitivityMeasured,
     StatusChanged,
     Trial,
     TrialEnded,
@@ -81,7 +83,9 @@ class Recorder:
                     job = self._change_status(connection, job, entries, JobStatus(event.status))
                 elif isinstance(event, Prepared):
                     columns |= _prepared(event)
-                    entries.append(("prepared", {"accuracy": event.baseline.accuracy, "split": dict(event.split)}))
+                    entries.append(("prepared", _announced(event)))
+                elif isinstance(event, SensitivityMeasured):
+                    entries.append(sensitivities.entry(event.rows))
                 elif isinstance(event, TrialStarted | TrialEnded):
                     entries += self._trial(connection, event.trial)
                     if isinstance(event, TrialEnded):
@@ -154,6 +158,15 @@ class Recorder:
         Trials(connection).save_checkpoint(self._job_id, event.number, checkpoint, verified=event.verified)
         identifier = trial_id(self._job_id, event.number)
         return "checkpoint", {"id": identifier, "number": event.number, "verified": event.verified}
+
+
+def _announced(event: Prepared) -> dict[str, Any]:
+    return {
+        "accuracy": event.baseline.accuracy,
+        "split": dict(event.split),
+        "signal": event.signal,
+        "warning": event.warning,
+    }
 
 
 def _prepared(event: Prepared) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from workers.pool import Finished, Pool
 from workers.problem import Problem
 from workers.search_run import SearchRun
 from workers.sensitivity import NEEDS_TABLE, Probe, choice_tables, effect, plan_of, probes
-from workers.split import resolvable_drop, search_signal
+from workers.split import least_drop, resolvable_drop, search_signal
 from workers.start import DriverStart
 
 WAIT_S = 0.2  # the longest that a call waits for something to happen
@@ -130,9 +130,8 @@ class Driver:
         if self._float is None or not _arrived(self._opening):
             return
         self._problem, self._ranges = self._opening.result()
-        drops = [device.limits.accuracy_drop for device in self._job.spec.devices]
-        asked = min((drop for drop in drops if drop is not None), default=None)
-        self._signal, warning = search_signal(self._float.accuracy, self._float.images, asked)
+        drop = least_drop(self._job.spec)
+        self._signal, warning = search_signal(self._float.accuracy, self._float.images, drop)
         self._outbox.emit(
             Prepared(
                 baseline=_float_evaluation(self._problem, self._float),
@@ -170,12 +169,16 @@ class Driver:
 
     def _recall(self) -> None:
         """Look up what earlier runs have measured of single choices; what is missing has to be probed."""
+        rows = []
         for probe in probes(self._problem):
             known = self._job.sensitivities.get(plan_of(self._problem, probe).digest())
             if known is None:
                 self._unprobed.append(probe)
             else:
                 self._divergences[probe] = known[0]
+                rows.append(effect(self._problem, probe, *known))
+        if rows:
+            self._outbox.emit(SensitivityMeasured(rows=tuple(rows)))
 
     def _probe(self) -> None:
         """Measure what single choices do, if the strategy wants to know, before the search begins."""

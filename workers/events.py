@@ -153,7 +153,7 @@ class ChoiceEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensitivityMeasured:
-    """Some single choices were measured; stored, so that no later run of the job measures them again."""
+    """What is known of some single choices, from this run or earlier ones; stored, so that no later one measures it."""
 
     rows: tuple[ChoiceEffect, ...]
 

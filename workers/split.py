@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.errors import InputError
-from workers.spec import SplitSpec
+from workers.spec import JobSpec, SplitSpec
 
 LEAST_CALIBRATION = 16
 LEAST_SEARCH = 32
@@ -77,6 +77,12 @@ def resolvable_drop(accuracy: float, images: int) -> float:
     """
     spread = math.sqrt(2 * accuracy * (1 - accuracy) / images)
     return max(1 / images, 1.645 * spread)
+
+
+def least_drop(spec: JobSpec) -> float | None:
+    """Return the least drop of accuracy that a job limits, if it limits any."""
+    drops = [device.limits.accuracy_drop for device in spec.devices]
+    return min((drop for drop in drops if drop is not None), default=None)
 
 
 def search_signal(accuracy: float, images: int, asked_drop: float | None) -> tuple[str, str | None]:

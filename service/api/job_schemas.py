@@ -67,15 +67,19 @@ class KeepBody(Body):
 
 
 class BudgetBody(Body):
-    """When the search stops: whichever comes first."""
+    """When the search stops: whichever comes first.
+
+    ``patience``: after so many trials in a row in which no device's hypervolume has grown by a thousandth.
+    """
 
     trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = Budget().trials
     minutes: Annotated[float, Field(gt=0.0, le=60 * 24 * 30)] | None = None
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
-        if self.trials is None and self.minutes is None:
-            raise ValueError("give trials, minutes or both")
+        if self.trials is None and self.minutes is None and self.patience is None:
+            raise ValueError("give trials, minutes or patience")
         return self
 
 
@@ -92,11 +96,24 @@ class SplitBody(Body):
         return self
 
 
+JOB_EXAMPLE: dict[str, Any] = {
+    "name": "digits on a Pi",
+    "model_id": "018f2b1c7a4e0123456789abcdef0123",
+    "dataset_id": "018f2b1c7a4f0123456789abcdef0123",
+    "devices": ["raspberry-pi-4", {"name": "stm32h743", "limits": {"latency_ms": 12.0}}],
+    "limits": {"model_bytes": 60000, "accuracy_drop": 0.01},
+    "objectives": ["accuracy", "latency_ms", "model_bytes"],
+    "budget": {"trials": 200, "minutes": 30},
+    "seed": 0,
+}
+
 Objective = Literal["accuracy", "latency_ms", "energy_mj", "model_bytes", "peak_memory_bytes"]
 
 
 class JobCreate(Body):
     """A job to queue."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
     name: Name = "job"
     model_id: Annotated[str, Field(min_length=1, max_length=64)]
@@ -111,6 +128,8 @@ class JobCreate(Body):
     budget: BudgetBody = BudgetBody()
     split: SplitBody = SplitBody()
     strategy: Name = "auto"
+    early_stopping: bool = True
+    """Spare candidates that cannot join a front some of the search images."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("objectives")
@@ -145,12 +164,17 @@ class JobCreate(Body):
             budget=Budget(**self.budget.model_dump()),
             split=SplitSpec(**self.split.model_dump()),
             strategy=self.strategy,
+            early_stopping=self.early_stopping,
             seed=self.seed,
         )
 
 
 class EstimateCreate(Body):
     """What to price: a model, with a plan if one is given, on devices, against limits if some are given."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model_id": JOB_EXAMPLE["model_id"], "devices": ["raspberry-pi-4"]}]}
+    )
 
     model_id: Annotated[str, Field(min_length=1, max_length=64)]
     devices: Annotated[

@@ -32,6 +32,7 @@ from service.fronts import Front
 from service.store.records import DatasetRecord, JobRecord, ModelRecord, TrialRecord
 from workers.events import Evaluation, TrialStatus
 from workers.spec import JobSpec, Limits
+from workers.split import least_drop, search_signal
 
 
 def model_summary(model: ModelRecord) -> ModelSummary:
@@ -142,7 +143,17 @@ def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
         variables=job.variables,
         ranges=dict(job.ranges),
         resolvable_drop=job.resolvable_drop,
+        **_signal(job),
     )
+
+
+def _signal(job: JobRecord) -> dict[str, str | None]:
+    """Return what a job's candidates are ranked by, and why, once its float network was measured."""
+    accuracy, images = (None if job.baseline is None else job.baseline.get(key) for key in ("accuracy", "images"))
+    if accuracy is None or images is None:
+        return {}
+    signal, warning = search_signal(accuracy, images, least_drop(JobSpec.from_json(job.spec)))
+    return {"signal": signal, "warning": warning}
 
 
 def trial_read(trial: TrialRecord) -> TrialRead:

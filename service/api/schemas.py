@@ -138,10 +138,37 @@ class DeviceSummary(Answer):
     custom: bool
 
 
+class RoofRead(Answer):
+    """A line of a roofline plot: the rate that a kernel of so many MACs per byte can reach."""
+
+    label: str
+    peak_gmac_per_s: float
+    gb_per_s: float
+    ridge_macs_per_byte: float
+    macs_per_byte: list[float]
+    gmac_per_s: list[float]
+
+
+class ValidationRead(Answer):
+    """How far prices of a figure were from measurements, for networks of one arithmetic."""
+
+    figure: str
+    networks_of: str
+    expected_error: str
+    mape_percent: float | None
+    within_10_percent: float | None
+    spearman: float | None
+    networks: int
+    method: str
+    source: str
+
+
 class DeviceRead(DeviceSummary):
-    """A device profile as it is."""
+    """A device profile as it is, its roofs, and what measurements say of its prices."""
 
     profile: Document
+    roofs: list[RoofRead]
+    validation: list[ValidationRead]
 
 
 class KernelRow(Answer):
@@ -190,6 +217,7 @@ class TrialCounts(Answer):
 
     done: int = 0
     infeasible: int = 0
+    stopped: int = 0
     failed: int = 0
     running: int = 0
 
@@ -230,7 +258,11 @@ class Baseline(Answer):
 
 
 class JobRead(JobSummary):
-    """A job. ``requested`` is what was asked of it and is not yet honoured (``cancel``, ``pause``)."""
+    """A job. ``requested`` is what was asked of it and is not yet honoured (``cancel``, ``pause``).
+
+    ``signal`` is what candidates are ranked by, ``accuracy`` or ``divergence`` from the float network; ``warning`` says
+    why it is the latter.
+    """
 
     requested: str | None
     objectives: list[str]
@@ -244,6 +276,8 @@ class JobRead(JobSummary):
     variables: Mapping[str, Sequence[JsonValue]] | None
     ranges: dict[str, dict[str, dict[str, float]]]
     resolvable_drop: float | None = None
+    signal: str | None = None
+    warning: str | None = None
     """The least drop of accuracy that the search images can tell from chance."""
 
 
@@ -291,6 +325,31 @@ class TrialDetail(TrialRead):
     """A trial with its price per kernel, per device."""
 
     layers: dict[str, list[KernelRow]]
+
+
+class ChoiceEffectRead(Answer):
+    """What one choice does when every other is at its dearest.
+
+    ``kind`` is ``weights``, ``activations``, ``channels``, ``operator``, ``quantizer`` or ``pruner``, ``name`` the
+    layer, channel group or block. ``divergence`` is from the float network's outputs, ``loss`` the cross-entropy.
+    """
+
+    kind: str
+    name: str
+    choice: JsonValue
+    divergence: float
+    loss: float
+
+
+class SensitivityRead(Answer):
+    """What single choices do to a network, on its calibration images, in nats.
+
+    ``base_divergence`` and ``base_loss`` are those of the network in which everything is at its dearest.
+    """
+
+    base_divergence: float | None
+    base_loss: float | None
+    choices: list[ChoiceEffectRead]
 
 
 class FloatPoint(Answer):

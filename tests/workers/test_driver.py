@@ -14,6 +14,7 @@ from workers.events import (
     Origin,
     Prepared,
     Progress,
+    SensitivityMeasured,
     StatusChanged,
     Trial,
     TrialEnded,
@@ -181,6 +182,78 @@ def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(strategy: st
     resumed = run(replace(start, trials=(*expected[:finished], in_flight)))
 
     assert [outcome(trial) for trial in ended(resumed)] == [outcome(trial) for trial in expected[finished:]]
+
+
+def test_stored_sensitivities_are_not_measured_again_and_lead_to_the_same_trials() -> None:
+    start, expected = uninterrupted("auto")
+    pools: list[FaultyPool] = []
+
+    def make_pool(job: JobData) -> FaultyPool:
+        pools.append(FaultyPool(job, {}, method="sensitivities"))
+        return pools[0]
+
+    rows = [row for event in run(start) if isinstance(event, SensitivityMeasured) for row in event.rows]
+    known = {row.plan_digest: (row.divergence, row.loss) for row in rows}
+    events = run(replace(start, sensitivities=known), make_pool)
+
+    assert pools[0].calls == 0
+    assert [outcome(trial) for trial in ended(events)] == [outcome(trial) for trial in expected]
+    # They are said again, for those who look at this job alone.
+    assert [event.rows for event in events if isinstance(event, SensitivityMeasured)] == [tuple(rows)]
+
+
+def stopping(start: DriverStart) -> DriverStart:
+    """Ask for all images that there are, which leaves enough to stop early."""
+    return replace(start, spec={**start.spec, "split": {"calibration": 0.05, "search": 0.85}})
+
+
+@cache
+def with_early_stopping() -> tuple[DriverStart, list[Trial]]:
+    space = SpaceSpec(weight_bits=(2, 8), activation_bits=(2, 8), keep_ratios=(0.5, 1.0), operators=("original",))
+    devices = tuple(DeviceTarget(name=name) for name in ("raspberry-pi-4", MCU))
+    spec = JobSpec(name="digits", devices=devices, space=space, budget=Budget(trials=24), seed=5, strategy="random")
+    start = stopping(make_start(spec, images=797))  # 677 to search on
+    return start, ended(run(start))
+
+
+def test_hopeless_candidates_are_stopped_and_never_on_a_front() -> None:
+    _, trials = with_early_stopping()
+
+    stopped = [trial for trial in trials if trial.status is TrialStatus.STOPPED]
+    done = [trial for trial in trials if trial.status is TrialStatus.DONE]
+    assert stopped
+    assert all(trial.origin is Origin.SEARCH for trial in stopped)
+    assert {trial.evaluation.images for trial in done if trial.evaluation} == {677}
+    for trial in stopped:
+        assert trial.evaluation is not None
+        assert trial.evaluation.images in (84, 169, 338)
+        assert trial.evaluation.right is None
+        rivals = [other.evaluation for other in done if other.number < trial.number and other.evaluation]
+        for device, costs in trial.evaluation.costs.items():
+            assert any(
+                rival.costs[device].latency_ms <= costs.latency_ms
+                and rival.costs[device].model_bytes <= costs.model_bytes
+                and (rival.accuracy or 0) > (trial.evaluation.accuracy or 0)
+                for rival in rivals
+            )
+
+
+def test_a_resumed_job_stops_the_same_candidates_after_the_same_images() -> None:
+    start, expected = with_early_stopping()
+    number = next(trial.number for trial in expected if trial.status is TrialStatus.STOPPED)
+    in_flight = replace(expected[number], status=TrialStatus.RUNNING, evaluation=None)
+
+    resumed = run(replace(start, trials=(*expected[:number], in_flight)))
+
+    assert [outcome(trial) for trial in ended(resumed)] == [outcome(trial) for trial in expected[number:]]
+
+
+def test_without_early_stopping_every_candidate_sees_all_images() -> None:
+    start, _ = with_early_stopping()
+
+    trials = ended(run(replace(start, spec={**start.spec, "early_stopping": False, "budget": {"trials": 14}})))
+
+    assert {trial.evaluation.images for trial in trials if trial.evaluation} == {677}
 
 
 def test_proposals_beyond_every_limit_are_listed_and_never_measured(spec: JobSpec) -> None:

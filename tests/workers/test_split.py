@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 
 from hwmodels.errors import InputError
 from workers.spec import SplitSpec
-from workers.split import MOST_CALIBRATION, resolvable_drop, split_images
+from workers.split import (
+    ACCURACY,
+    DIVERGENCE,
+    MOST_CALIBRATION,
+    resolvable_drop,
+    search_signal,
+    split_images,
+)
 
 
 @given(st.integers(80, 3000), st.floats(0.0, 0.5), st.floats(0.0, 0.49), st.integers(0, 2**32))
@@ -58,3 +65,24 @@ def test_what_a_split_resolves_shrinks_with_the_root_of_its_size() -> None:
 
 def test_no_split_resolves_less_than_one_image() -> None:
     assert resolvable_drop(1.0, 50) == 0.02
+
+
+def test_images_that_the_network_was_trained_on_do_not_rank_candidates() -> None:
+    signal, warning = search_signal(0.996, 4000, None)
+
+    assert signal == DIVERGENCE
+    assert warning is not None
+    assert "99.60% of the 4000 search images" in warning
+
+
+@pytest.mark.parametrize(("images", "signal"), [(500, DIVERGENCE), (5000, ACCURACY)])
+def test_a_drop_below_what_the_images_resolve_is_said_with_the_figure(images: int, signal: str) -> None:
+    # At 90 %: 1.645 * sqrt(2 * 0.9 * 0.1 / images) is 3.12 % of 500 images and 0.99 % of 5000.
+    found, warning = search_signal(0.9, images, 0.02)
+
+    assert found == signal
+    assert (warning is not None and "3.12%" in warning) is (signal == DIVERGENCE)
+
+
+def test_without_an_asked_drop_few_images_still_rank_by_accuracy() -> None:
+    assert search_signal(0.9, 40, None) == (ACCURACY, None)

@@ -16,6 +16,7 @@ from tests.service.api.rows import Dispatcher
 from tests.service.api.test_errors import problem_of
 from tests.service.api.uploads import digits, npz, post_dataset, post_model
 from tests.service.events import DEVICE, checkpoint, ended, prepared
+from workers.events import ChoiceEffect, SensitivityMeasured
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_a_job_shows_what_its_dispatcher_reports(running: Running, job: dict[str
     found = running.http.get(f"/v1/jobs/{job['id']}").json()
 
     assert found["status"] == "searching"
-    assert found["trial_counts"] == {"done": 1, "infeasible": 1, "failed": 0, "running": 0}
+    assert found["trial_counts"] == {"done": 1, "infeasible": 1, "stopped": 0, "failed": 0, "running": 0}
     assert found["progress"] == {"done": 2, "total": 20, "seconds_left": 1.0}
     assert found["baseline"]["accuracy"] == 0.9
     assert found["variables"] == {"weights a": [2, 4]}
@@ -241,3 +242,36 @@ def test_a_dispatcher_that_lost_its_lease_writes_nothing(running: Running, job: 
         late.report(*prepared())
 
     assert running.http.get(f"/v1/jobs/{job['id']}").json()["status"] == "queued"
+
+
+def test_sensitivities_are_shown_by_layer_with_what_they_are_counted_from(
+    running: Running, job: dict[str, Any]
+) -> None:
+    rows = (
+        ChoiceEffect(variable="", choice=None, plan_digest="a" * 64, divergence=0.25, loss=0.5),
+        ChoiceEffect(variable="weights layer1.0.conv1", choice=2, plan_digest="b" * 64, divergence=1.5, loss=2.0),
+        ChoiceEffect(variable="operator layer1.0", choice="skip", plan_digest="c" * 64, divergence=3.0, loss=4.0),
+    )
+    nothing = running.http.get(f"/v1/jobs/{job['id']}/sensitivity").json()
+    Dispatcher(running, job["id"]).report(SensitivityMeasured(rows=rows))
+
+    found = running.http.get(f"/v1/jobs/{job['id']}/sensitivity").json()
+
+    assert nothing == {"base_divergence": None, "base_loss": None, "choices": []}
+    assert found == {
+        "base_divergence": 0.25,
+        "base_loss": 0.5,
+        "choices": [
+            {"kind": "weights", "name": "layer1.0.conv1", "choice": 2, "divergence": 1.5, "loss": 2.0},
+            {"kind": "operator", "name": "layer1.0", "choice": "skip", "divergence": 3.0, "loss": 4.0},
+        ],
+    }
+
+
+def test_a_job_says_when_its_images_cannot_rank_candidates(running: Running, job: dict[str, Any]) -> None:
+    Dispatcher(running, job["id"]).report(*prepared(accuracy=1.0))
+
+    found = running.http.get(f"/v1/jobs/{job['id']}").json()
+
+    assert found["signal"] == "divergence"
+    assert "100.00% of the 100 search images" in found["warning"]
