@@ -1,6 +1,6 @@
 """ONNX for weighted layers, normalisations and quantizers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,40 @@ def quantize(writer: GraphWriter, node: Node) -> None:
     """
     scale, zero_point = np.float32(number(node, "scale")), integer(node, "zero_point")
     low, high = integer(node, "low"), integer(node, "high")
-    kind = np.uint8 if low >= 0 else np.int8
     value = writer.value(node.inputs[0])
-    if (low, high) != (np.iinfo(kind).min, np.iinfo(kind).max):
+    if (low, high) != (np.iinfo(_container(node)).min, np.iinfo(_container(node)).max):
         ends = (
             writer.constant(np.array((bound - zero_point) * scale, np.float32), f"{node.name}/{name}")
             for bound, name in ((low, "least"), (high, "most"))
         )
         value = writer.add("Clip", [value, *ends], f"{node.name}/clip")
+    _pair(writer, node, value, node.name, node.outputs)
+
+
+def quantize_again(writer: GraphWriter, node: Node) -> None:
+    """Write another pair behind a node that passes values of a grid on.
+
+    It changes no value. Runtimes look for pairs on both sides of an operator to run it, and what reads it, on integers.
+    """
+    for value in node.outputs:
+        if value in writer.quantizers and value not in writer.graph.outputs:
+            again = _pair(writer, writer.quantizers[value], writer.value(value), value, None)
+            writer.rename(value, again)
+
+
+def _container(quantizer: Node) -> type[np.uint8] | type[np.int8]:
+    return np.uint8 if integer(quantizer, "low") >= 0 else np.int8
+
+
+def _pair(writer: GraphWriter, quantizer: Node, value: str, name: str, outputs: Sequence[str] | None) -> str:
+    """Write QuantizeLinear and DequantizeLinear with a quantizer's scale; return what the latter writes."""
+    scale = np.array(np.float32(number(quantizer, "scale")))
     parameters = [
-        writer.constant(np.array(scale), f"{node.name}/scale"),
-        writer.constant(np.array(zero_point, kind), f"{node.name}/zero_point"),
+        writer.constant(scale, f"{name}/scale"),
+        writer.constant(np.array(integer(quantizer, "zero_point"), _container(quantizer)), f"{name}/zero_point"),
     ]
-    codes = writer.add("QuantizeLinear", [value, *parameters], f"{node.name}/q")
-    writer.add("DequantizeLinear", [codes, *parameters], f"{node.name}/dq", node.outputs)
+    codes = writer.add("QuantizeLinear", [value, *parameters], f"{name}/q")
+    return writer.add("DequantizeLinear", [codes, *parameters], f"{name}/dq", outputs)
 
 
 def conv(writer: GraphWriter, node: Node) -> None:

@@ -10,6 +10,7 @@ from compress.apply import Compressed
 from compress.export import layers, values
 from compress.export.layers import Emitter
 from compress.export.writer import GraphWriter
+from compress.placement import PASSING_OPS
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21: older runtimes refuse newer ones
@@ -34,6 +35,8 @@ def onnx_bytes(compressed: Compressed) -> bytes:
     writer = GraphWriter(compressed)
     for node in graph.nodes:
         EMITTERS[node.op](writer, node)
+        if node.op in PASSING_OPS:
+            layers.quantize_again(writer, node)
     model = helper.make_model(
         helper.make_graph(
             writer.nodes,

@@ -28,9 +28,11 @@ class GraphWriter:
         self.graph = compressed.network.graph
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self.scales = {value: scale_of(node) for value, node in quantizers(self.graph).items()}
+        self.quantizers = quantizers(self.graph)
+        self.scales = {value: scale_of(node) for value, node in self.quantizers.items()}
         self._taken = {*self.graph.inputs, *(value for node in self.graph.nodes for value in node.outputs)}
         self._written: dict[str, str] = {}
+        self._renamed: dict[str, str] = {}
 
     def add(
         self,
@@ -57,7 +59,11 @@ class GraphWriter:
 
     def value(self, name: str) -> str:
         """Return the ONNX name of an activation or of a constant, which is written on first use."""
-        return name if name not in self.compressed.network.tensors else self.tensor(name)
+        return self._renamed.get(name, name) if name not in self.compressed.network.tensors else self.tensor(name)
+
+    def rename(self, value: str, name: str) -> None:
+        """Let every node written from now on read ``name`` where it reads ``value``."""
+        self._renamed[value] = name
 
     def tensor(self, name: str) -> str:
         """Return the ONNX name of a float tensor as it stands in the network."""
