@@ -5,8 +5,24 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import datasets, devices, errors, estimates, events, health, jobs, models, tokens, trials
+from service.api import (
+    datasets,
+    devices,
+    document,
+    errors,
+    estimates,
+    events,
+    health,
+    jobs,
+    models,
+    problems,
+    sensitivity,
+    tokens,
+    trials,
+)
 from service.api.body_limit import BodyLimit
+from service.api.conditional import Conditional
+from service.api.event_hub import EventHub
 from service.api.guard import Guard
 from service.api.same_origin import SameOrigin
 from service.api.security_headers import SecurityHeaders
@@ -15,7 +31,7 @@ from service.pages.routes import router as pages
 from service.services import Services
 from service.settings import Settings
 
-ROUTERS = (models, datasets, devices, estimates, jobs, events, trials, tokens, health)
+ROUTERS = (models, datasets, devices, estimates, jobs, events, trials, sensitivity, tokens, problems, health)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -34,12 +50,15 @@ def create_app(settings: Settings) -> FastAPI:
     )  # their pages load scripts from elsewhere
     app.state.services = services
     app.state.stopping = False
+    app.state.hub = EventHub(services.database)
     errors.install(app)
+    document.install(app)
     # From the inside out: what is added last sees a request first.
     app.add_middleware(BodyLimit, upload_bytes=settings.max_upload_bytes, other_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, database=services.database, settings=settings)
     names = [name.strip() for name in settings.allowed_hosts.split(",") if name.strip()]
     app.add_middleware(SameOrigin, allowed_hosts=names)
+    app.add_middleware(Conditional)
     app.add_middleware(SecurityHeaders)
     for module in ROUTERS:
         app.include_router(module.router)

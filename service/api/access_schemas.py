@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from service.api.job_schemas import Body
 from service.api.schemas import Answer
@@ -14,6 +14,8 @@ OwnerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 
 class TokenCreate(Body):
     """A token to make. Without ``owner`` it is for the one who asks; without ``days`` it does not expire."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ci", "scope": "submit", "days": 90}]})
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     scope: ScopeName = "submit"

@@ -50,13 +50,14 @@ def submit_job(
 def list_jobs(
     services: ServicesOf,
     status: Annotated[list[JobStatus] | None, Query(description="Only jobs of these statuses")] = None,
+    model_id: Annotated[str | None, Query(max_length=64, description="Only jobs for this network")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[JobSummary]:
     """List jobs, the newest first."""
     with services.database.read() as connection:
         jobs = Jobs(connection)
-        rows = jobs.page(statuses=status or (), before=cursor, limit=limit + 1)
+        rows = jobs.page(statuses=status or (), model_id=model_id, before=cursor, limit=limit + 1)
         counts = jobs.trial_counts([row.id for row in rows[:limit]])
     return Page(
         items=[job_summary(row, counts[row.id]) for row in rows[:limit]],

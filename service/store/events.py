@@ -1,13 +1,37 @@
 """What happened to a job, in order; streams replay it from any point."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from service.store.records import EventRecord
 from service.store.rows import moment, record
+from service.store.states import ENDED
 from service.store.tables import events, jobs
+
+_AT_ONCE = 500  # parameters of one statement
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a job's events go, and whether more may come."""
+
+    last_event: int
+    ended: bool
+
+
+def standings(connection: Connection, job_ids: Collection[str]) -> dict[str, Standing]:
+    """Return how these jobs stand, of whoever they are; those that are gone are left out."""
+    found: dict[str, Standing] = {}
+    names = list(job_ids)
+    for start in range(0, len(names), _AT_ONCE):
+        query = select(jobs.c.id, jobs.c.last_event, jobs.c.status).where(
+            jobs.c.id.in_(names[start : start + _AT_ONCE])
+        )
+        found |= {row.id: Standing(row.last_event, row.status in ENDED) for row in connection.execute(query)}
+    return found
 
 
 class Events:

@@ -56,12 +56,19 @@ class Jobs:
         return None if row is None else job_record(row)
 
     def page(
-        self, *, statuses: Collection[JobStatus] = (), before: str | None = None, limit: int = 50
+        self,
+        *,
+        statuses: Collection[JobStatus] = (),
+        model_id: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
     ) -> list[JobRecord]:
-        """Return the newest jobs, of these statuses and older than ``before`` if those are given."""
+        """Return the newest jobs, of these statuses, for this network and older than ``before`` if those are given."""
         query = select(jobs).where(jobs.c.owner == self._owner).order_by(jobs.c.id.desc()).limit(limit)
         if statuses:
             query = query.where(jobs.c.status.in_(statuses))
+        if model_id is not None:
+            query = query.where(jobs.c.model_id == model_id)
         if before is not None:
             query = query.where(jobs.c.id < before)
         return [job_record(row) for row in self._connection.execute(query)]

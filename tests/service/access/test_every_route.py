@@ -70,6 +70,9 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int]] = {
     "GET /v1/jobs/{job_id}/best/checkpoint": (401, 404, 409, 409, 409),
     "GET /v1/trials/{trial_id}": READS_OWN,
     "GET /v1/trials/{trial_id}/checkpoint": (401, 404, 409, 409, 409),
+    "GET /v1/problems": READS_ANY,
+    "GET /v1/problems/{code}": READS_ANY,
+    "GET /v1/jobs/{job_id}/sensitivity": READS_OWN,
     "POST /v1/tokens": (401, 422, 403, 403, 422),
     "GET /v1/tokens": ADMINISTERS,
     "DELETE /v1/tokens/{token_id}": (401, 404, 403, 403, 404),
@@ -135,6 +138,7 @@ def parameters(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
         "name": DEVICE,
         "name:path": "tightfit.css",
         "token_id": "none",
+        "code": "unknown_job",
     }
 
 

@@ -1,9 +1,12 @@
 import json
 import threading
+import time
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from sqlalchemy import event
 
 from service.event_stream import ServerEvent, events
 from tests.service.api.conftest import Running, wait_until
@@ -11,6 +14,8 @@ from tests.service.api.rows import Dispatcher
 from tests.service.api.test_errors import problem_of
 from tests.service.api.test_jobs import body, job, template
 from tests.service.events import checkpoint, ended, prepared
+
+STREAMS = 100
 
 __all__ = ["body", "job", "template"]  # fixtures
 
@@ -35,8 +40,8 @@ def test_a_stream_tells_the_whole_story_and_ends_with_the_job(running: Running, 
 
     story = read(running.http, job)
 
-    assert [event.id for event in story] == [str(number) for number in range(1, len(story) + 1)]
-    assert [(event.event, json.loads(event.data).get("status")) for event in story] == [
+    assert [told.id for told in story] == [str(number) for number in range(1, len(story) + 1)]
+    assert [(told.event, json.loads(told.data).get("status")) for told in story] == [
         ("status", "queued"),
         ("status", "preparing"),
         ("prepared", None),
@@ -71,7 +76,7 @@ def test_events_arrive_while_they_happen(running: Running, job: dict[str, Any]) 
 
     def follow() -> None:
         with httpx.stream("GET", f"{running.http.base_url}/v1/jobs/{job['id']}/events", timeout=30) as answer:
-            seen.extend(event for event in _noting(answer, seen))
+            seen.extend(told for told in _noting(answer, seen))
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -84,7 +89,7 @@ def test_events_arrive_while_they_happen(running: Running, job: dict[str, Any]) 
     thread.join(10)
 
     assert not thread.is_alive()
-    assert [event.event for event in seen] == [
+    assert [told.event for told in seen] == [
         "status",
         "status",
         "prepared",
@@ -97,8 +102,8 @@ def test_events_arrive_while_they_happen(running: Running, job: dict[str, Any]) 
 
 
 def _noting(answer: httpx.Response, seen: list[ServerEvent]) -> list[ServerEvent]:
-    for event in events(answer.iter_bytes()):
-        seen.append(event)
+    for told in events(answer.iter_bytes()):
+        seen.append(told)
     return []
 
 
@@ -119,3 +124,50 @@ def test_a_stream_ends_when_its_job_is_deleted(running: Running, job: dict[str, 
 
     assert json.loads(first.data)["status"] == "queued"
     assert rest == []
+
+
+def test_a_hundred_streams_need_one_look_and_hear_of_it_within_a_second(running: Running, job: dict[str, Any]) -> None:
+    engine, queries = running.services.database.engine, 0
+    before = threading.active_count()
+
+    def count(*_: object) -> None:
+        nonlocal queries
+        queries += 1
+
+    async def follow(client: httpx.AsyncClient, arrived: list[float], ready: list[int]) -> None:
+        async with client.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
+            async for line in answer.aiter_lines():
+                if '"queued"' in line:
+                    ready.append(1)
+                if line == "event: prepared":
+                    arrived.append(time.monotonic())
+                    return
+
+    async def everybody() -> tuple[list[float], float, int, int]:
+        arrived: list[float] = []
+        ready: list[int] = []
+        limits = httpx.Limits(max_connections=STREAMS)
+        async with (
+            httpx.AsyncClient(base_url=str(running.http.base_url), timeout=30, limits=limits) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(STREAMS):
+                tasks.start_soon(follow, client, arrived, ready)
+            with anyio.fail_after(30):
+                while len(ready) < STREAMS:
+                    await anyio.sleep(0.05)
+            event.listen(engine, "before_cursor_execute", count)
+            await anyio.sleep(1.0)
+            event.remove(engine, "before_cursor_execute", count)
+            waiting = threading.active_count()
+            told = time.monotonic()
+            await anyio.to_thread.run_sync(lambda: Dispatcher(running, job["id"]).report(*prepared()))
+        return arrived, told, queries, waiting
+
+    arrived, told, looked, waiting = anyio.run(everybody)
+
+    assert len(arrived) == STREAMS
+    assert max(arrived) - told < 3.0  # seconds, on a busy machine
+    assert looked < STREAMS / 4  # of 100 streams that look by themselves each would
+    assert waiting - before < STREAMS / 2
+    assert running.services.database.engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
