@@ -1,6 +1,17 @@
 """Strategies: each proposes candidates its own way. Importing this package registers ours."""
 
-from search.strategies import auto, integer_programme, nsga2, random
+from search.strategies import auto, integer_programme, nsga2, random, tpe
 from search.strategies.base import STRATEGIES, Direction, Proposal, Score, Strategy
 
-__all__ = ["STRATEGIES", "Direction", "Proposal", "Score", "Strategy", "auto", "integer_programme", "nsga2", "random"]
+__all__ = [
+    "STRATEGIES",
+    "Direction",
+    "Proposal",
+    "Score",
+    "Strategy",
+    "auto",
+    "integer_programme",
+    "nsga2",
+    "random",
+    "tpe",
+]
