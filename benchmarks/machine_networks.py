@@ -1,6 +1,7 @@
 """Networks that ``this_machine`` times: torchvision's, whole, pruned and in eight bits, as ONNX files.
 
-Weights are random: the time of a network does not depend on them. Needs torchvision: ``pip install 'tightfit[exports]'``.
+Weights are random: the time of a network does not depend on them. Needs torchvision:
+``pip install 'tightfit[exports]'``.
 """
 
 import json
@@ -63,7 +64,14 @@ _FLOAT = {
     "mnasnet1_3": (160,),
 }
 _PRUNED = (
-    *(("resnet18", 160), ("resnet18", 224), ("resnet34", 224), ("resnet50", 192), ("regnet_x_400mf", 192), ("squeezenet1_1", 192)),
+    *(
+        ("resnet18", 160),
+        ("resnet18", 224),
+        ("resnet34", 224),
+        ("resnet50", 192),
+        ("regnet_x_400mf", 192),
+        ("squeezenet1_1", 192),
+    ),
     *(("mobilenet_v2", 192), ("mobilenet_v2", 224), ("mnasnet1_0", 224), ("mobilenet_v3_large", 160)),
 )
 _INT8 = (

@@ -5,11 +5,8 @@ latencies, and holds them near where they were: a number that the measurements s
 are already useful, because one common factor on the speed is nearly free and the rest is drawn to the prior.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -64,36 +61,6 @@ class Calibration:
     profile: Profile
     left_out: ErrorSummary
     predictions_ms: Mapping[str, float]  # of each network when it was left out
-
-
-def read_measurements(text: str, workloads: Mapping[str, Workload]) -> list[Measurement]:
-    """Return the measurements of a CSV with the columns ``network`` and ``latency_ms``; others are ignored.
-
-    ``workloads`` are the networks by the names that the file uses. Several rows of one network are its repeats.
-
-    Raises:
-        InputError: Names the row and column that is missing, unknown, not a number or not positive.
-    """
-    reader = csv.DictReader(io.StringIO(text))
-    for column in ("network", "latency_ms"):
-        if column not in (reader.fieldnames or ()):
-            raise InputError("columns", f"must include {column!r}", reader.fieldnames)
-    found: dict[str, list[float]] = {}
-    for number, row in enumerate(reader, start=2):
-        name = (row["network"] or "").strip()
-        if name not in workloads:
-            known = ", ".join(sorted(workloads)) or "none"
-            raise InputError(f"line {number}, network", f"is not known; known: {known}", name)
-        try:
-            latency_ms = float(row["latency_ms"] or "")
-        except ValueError:
-            raise InputError(f"line {number}, latency_ms", "must be a number", row["latency_ms"]) from None
-        if not (np.isfinite(latency_ms) and latency_ms > 0):
-            raise InputError(f"line {number}, latency_ms", "must be positive", row["latency_ms"])
-        found.setdefault(name, []).append(latency_ms)
-    return [
-        Measurement(network=name, workload=workloads[name], latency_ms=median(values)) for name, values in found.items()
-    ]
 
 
 class Design:

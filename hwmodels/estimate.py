@@ -10,7 +10,7 @@ from hwmodels.cost_model import COST_MODELS, Bytes, Demand, KernelPrice
 from hwmodels.energy import EnergyModel
 from hwmodels.memory import KIB, peak_memory_bytes
 from hwmodels.prepare import prepared
-from hwmodels.profile import FIGURES, Profile
+from hwmodels.profile import EXACT, FIGURES, Profile
 from hwmodels.quantity import value_of
 from hwmodels.workload import Arithmetic, Kernel, TensorInfo, Workload
 
@@ -91,7 +91,7 @@ class Pricer:
         self._errors: dict[str, dict[str, str]] = {}
         for kind in KINDS:
             self._errors[kind] = {figure: profile.expected_error(figure, kind) for figure in FIGURES}
-            self._errors[kind]["model_bytes"] = "exact for weights, biases and scales"
+            self._errors[kind]["model_bytes"] = EXACT
 
     def stored_value_bits(self, bits: int) -> int:
         """Return the width in which this device stores an activation of ``bits``."""

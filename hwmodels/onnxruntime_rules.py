@@ -1,10 +1,10 @@
 """What ONNX Runtime's graph optimizer makes of a network on CPUs, kernel by kernel.
 
-Convolutions swallow one activation, and in float a residual addition; other activations are launches of their own. Float
-convolutions and poolings work on channels in blocks, integer ones on channels last: where a tensor goes on to an operator
-that knows neither layout, it is reordered first. Integer networks quantize their input. Where a convolution's own channel
-counts forbid blocks is for the price of that kernel to say (``predictor``), so that these rules depend on no
-choice of a search.
+Convolutions swallow one activation, and in float a residual addition; other activations are launches of their own.
+Float convolutions and poolings work on channels in blocks, integer ones on channels last: where a tensor goes on to an
+operator that knows neither layout, it is reordered first. Integer networks quantize their input. Where a convolution's
+own channel counts forbid blocks is for the price of that kernel to say (``predictor``), so that these rules depend on
+no choice of a search.
 
 Read off optimized graphs of ONNX Runtime 1.23 to 1.32 (``SessionOptions.optimized_model_filepath``).
 """
@@ -17,7 +17,9 @@ from hwmodels.workload import Arithmetic, Kernel, KernelKind, Workload
 CONVOLUTIONS = frozenset({KernelKind.CONV, KernelKind.POINTWISE, KernelKind.DEPTHWISE})
 FUSED_FLOAT = frozenset({"relu", "clip", "leaky_relu", "sigmoid", "tanh", "hard_sigmoid", "hard_swish"})
 FUSED_INTEGER = frozenset({"relu", "clip"})  # the requantization saturates
-ANY_LAYOUT = frozenset({"add", "mul", "concat", "batch_norm", "relu", "clip", "leaky_relu", "sigmoid", "tanh", "hard_sigmoid"})
+ANY_LAYOUT = frozenset(
+    {"add", "mul", "concat", "batch_norm", "relu", "clip", "leaky_relu", "sigmoid", "tanh", "hard_sigmoid"}
+)
 FLOAT_BITS = 32
 
 

@@ -34,8 +34,8 @@ CHANNEL_MULTIPLE = 4  # a tensor goes into blocks if its channels are a multiple
 def predictor_class(kernel: Kernel, block: int = 0) -> str:
     """Return the class whose regressor prices a kernel; integer kernels have classes of their own.
 
-    ``block`` is the number of channels that a runtime puts side by side in float convolutions, 0 if it does not: those that
-    it cannot run so are another class.
+    ``block`` is the number of channels that a runtime puts side by side in float convolutions, 0 if it does not: those
+    that it cannot run so are another class.
     """
     if kernel.macs:
         name = efficiency_class(kernel)
@@ -51,7 +51,7 @@ def predictor_class(kernel: Kernel, block: int = 0) -> str:
 def layout(kernel: Kernel, block: int) -> str:
     """Return how a float convolution reads and writes: in blocks (""), from planes into blocks, or in planes.
 
-    The rule is ONNX Runtime's (its NCHWc transformer), so that channels cut to any number are priced as what they become.
+    The rule is ONNX Runtime's (its NCHWc transformer): channels cut to any number are priced as what they become.
     """
     if not block or kernel.kind not in CONVOLUTIONS:
         return ""
@@ -66,7 +66,7 @@ def layout(kernel: Kernel, block: int) -> str:
 
 
 def leaves_layout(kernel: Kernel, block: int) -> bool:
-    """Return whether a float convolution's result must be reordered for a convolution that reads as its channels allow."""
+    """Return whether a float convolution writes another layout than a convolution of its channels will read."""
     if not block or kernel.kind not in CONVOLUTIONS or kernel.arithmetic is not Arithmetic.FLOAT:
         return False
     wanted = kernel.out_channels >= block and kernel.out_channels % CHANNEL_MULTIPLE == 0
@@ -76,7 +76,8 @@ def leaves_layout(kernel: Kernel, block: int) -> bool:
 def features(kernel: Kernel, demand: Demand, block: int = 0) -> tuple[float, ...]:
     """Return what a regressor sees: logarithms of sizes, so that a product law is linear.
 
-    By how much channels overshoot whole vectors is among them. Of kernels that work value by value only the values count.
+    By how much channels overshoot whole vectors is among them. Of kernels without MACs only the values count, but for
+    pooling.
     """
     if not kernel.macs and kernel.kind is not KernelKind.POOL:
         return (0.0, 0.0, log1p(demand.input_elements), log1p(demand.output_elements), *(0.0,) * (FEATURES - 4))
@@ -94,9 +95,12 @@ def features(kernel: Kernel, demand: Demand, block: int = 0) -> tuple[float, ...
         float(kernel.stride[0]),
         _overshoot(outside, unit),
         _overshoot(inside, unit),
-        _overshoot(inside, CHANNEL_MULTIPLE),
+        float(inside % unit > 0),
+        float(inside % CHANNEL_MULTIPLE > 0),
+        float(outside % unit > 0),
+        outside % unit / max(outside, 1),  # channels that some kernels take one by one
         _overshoot(round(sqrt(pixels)), PIXEL_TILE),
-        float(kernel.op.endswith("+add")),
+        float(kernel.op.endswith("+add")) + float("hard_swish" in kernel.followers),  # only some kernels take these in
     )
 
 
@@ -104,7 +108,7 @@ def _overshoot(count: int, unit: int) -> float:
     return log(-(-count // unit) * unit / count) if count else 0.0
 
 
-FEATURES = 13
+FEATURES = 16
 DEFAULT_BLOCK = 16
 PIXEL_TILE = 6  # output pixels that kernels work on at a time: around so many on most processors
 MAX_KNOWN = 100_000  # predictions kept, since a search asks for the same kernels again
@@ -162,12 +166,13 @@ def fit_regressor(samples: FloatArray, latency_us: FloatArray) -> Regressor:
     far each feature reaches, how strong the process is and how noisy samples are maximises their likelihood
     (Rasmussen and Williams 2006, section 5.4.1), under weak priors so that few samples suffice.
     """
-    mean, spread = samples.mean(axis=0), samples.std(axis=0)
-    spread = np.where(spread > 1e-9, spread, 1.0)
+    mean, spread = samples.mean(axis=0), np.maximum(samples.std(axis=0), LEAST_SPREAD)
     scaled = (samples - mean) / spread
     target = np.log(latency_us)
     design = np.column_stack([np.ones(len(scaled)), scaled])
-    penalty = TREND_PENALTY * len(scaled) * np.diag([0.0, *np.full(scaled.shape[1], 1.0)]) + 1e-9 * np.eye(design.shape[1])
+    penalty = TREND_PENALTY * len(scaled) * np.diag([0.0, *np.full(scaled.shape[1], 1.0)]) + 1e-9 * np.eye(
+        design.shape[1]
+    )
     trend = np.linalg.solve(design.T @ design + penalty, design.T @ target)
     residual = target - design @ trend
     reach, strength, noise = _likeliest(scaled, residual)
@@ -185,6 +190,7 @@ def fit_regressor(samples: FloatArray, latency_us: FloatArray) -> Regressor:
 
 
 TREND_PENALTY = 0.01
+LEAST_SPREAD = 0.2  # a feature that hardly varies must not come to mean much
 _USUAL = np.log([3.0, 0.3, 0.05])  # reach in spreads of a feature, strength and noise in logarithms of the time
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, field_validator, model_validator
 
 from hwmodels.cost_model import COST_MODELS
 from hwmodels.errors import InputError
@@ -28,6 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 NOT_VALIDATED = "not validated by measurement"
+EXACT = "exact for weights, biases and scales"  # what is said of model_bytes, which is arithmetic
 
 
 class ProfileError(InputError):
@@ -174,6 +175,19 @@ class Profile(Part):
     def to_yaml(self) -> str:
         """Return the profile as a YAML file's text."""
         return yaml.safe_dump(self.to_json(), sort_keys=False, allow_unicode=True, width=110)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a profile's name.
+
+    Raises:
+        ProfileError: It is empty, too long or has other signs than lower case, digits and hyphens.
+    """
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        rule = "must be 1 to 64 lower-case letters, digits and hyphens, no hyphen first"
+        raise ProfileError("name", rule, name) from None
 
 
 def load_profile(source: Path | Mapping[str, Any]) -> Profile:

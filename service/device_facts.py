@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST_LIST = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
@@ -22,6 +24,12 @@ def facts(profile: Mapping[str, Any], *, prefix: str = "", confidence: str = "",
     for key, value in profile.items():
         name = f"{prefix}{key}"
         if key in ("confidence", "source") or value in (None, [], {}, ()):
+            continue
+        if key == "samples":  # of a fitted regressor: too many numbers to read
+            yield Fact(name=name, value=f"{len(value)} kernels", confidence=confidence, source=source)
+            continue
+        if isinstance(value, Sequence) and len(value) > LONGEST_LIST and not isinstance(value[0], Mapping | str):
+            yield Fact(name=name, value=f"{len(value)} numbers", confidence=confidence, source=source)
             continue
         if isinstance(value, Mapping) and "value" in value:
             yield Fact(

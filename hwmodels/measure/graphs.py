@@ -1,7 +1,7 @@
 """Networks written twice at once: as an ONNX file to be timed, and as the workload that it is priced by.
 
-Every node, and every value it writes, is named ``KERNEL|OPERATOR``, so that what a runtime makes of it can be traced back
-to the kernel, whatever was merged.
+Every node, and every value it writes, is named ``KERNEL|OPERATOR``, so that what a runtime makes of it can be traced
+back to the kernel, whatever was merged.
 """
 
 from dataclasses import replace
@@ -71,7 +71,10 @@ class GraphWriter:
         size = ((height + 2 * pad - kernel) // stride + 1, (width + 2 * pad - kernel) // stride + 1)
         tensor = self._build.conv(source, channels, kernel, stride, groups=groups, out_size=size)
         name = self._name
-        inputs = [self._written[source], *self._weights(name, (channels, inside // groups, kernel, kernel), self._grids[source])]
+        inputs = [
+            self._written[source],
+            *self._weights(name, (channels, inside // groups, kernel, kernel), self._grids[source]),
+        ]
         options = {"strides": [stride] * 2, "pads": [pad] * 4, "group": groups}
         return self._finished(tensor, self._node("Conv", inputs, name, "conv", **options), activation)
 
@@ -136,8 +139,10 @@ class GraphWriter:
     def model(self, output: str) -> bytes:
         """Return the ONNX file; ``output`` is the tensor that it returns."""
         value = self._raw.get(output, self._written[output])  # a network returns floats
+        unread = {self._written[output]} - {value}
+        unread |= {name for node in self._nodes if unread & set(node.output) for name in node.input[:1]}
         graph = helper.make_graph(
-            self._nodes,
+            [node for node in self._nodes if not unread & set(node.output)],
             "calibration",
             [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, *self._shape])],
             [helper.make_tensor_value_info(value, TensorProto.FLOAT, None)],
@@ -194,7 +199,10 @@ class GraphWriter:
         fan_in = int(np.prod(shape[1:]))
         if not self._int8:
             weight = (self._random.random(shape, np.float32) - 0.5) * np.float32(np.sqrt(24 / fan_in))
-            return [self._constant(weight, f"{name}/weight"), self._constant(np.zeros(shape[0], np.float32), f"{name}/bias")]
+            return [
+                self._constant(weight, f"{name}/weight"),
+                self._constant(np.zeros(shape[0], np.float32), f"{name}/bias"),
+            ]
         levels = self._random.integers(-127, 128, shape, np.int8)
         scale = np.full(shape[0], np.sqrt(2 / fan_in) / 64, np.float32)
         zero = self._constant(np.zeros(shape[0], np.int8), f"{name}/zero")

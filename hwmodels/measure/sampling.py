@@ -1,7 +1,7 @@
 """Random networks to learn kernel times from: chains of the layers that vision networks are made of.
 
-Kernels are timed inside a network, not alone, because a kernel that runs again and again finds its weights in the cache.
-Layers, channels and resolutions are drawn; nothing is copied from a published network.
+Kernels are timed inside a network, not alone, because a kernel that runs again and again finds its weights in the
+cache. Layers, channels and resolutions are drawn; nothing is copied from a published network.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,8 @@ import numpy as np
 from hwmodels.measure.graphs import GraphWriter
 from hwmodels.workload import Workload
 
-LARGEST_MACS = 2.5e8  # of one kernel
-LARGEST_VALUES = 1.5e6  # of one tensor
+LARGEST_MACS = 1.2e8  # of one kernel: larger ones follow the trend
+LARGEST_VALUES = 1.2e6  # of one tensor
 KERNELS = 34
 RESOLUTIONS = (96, 128, 160, 192, 224, 256)
 CHANNELS = ((96, 8, 64), (44, 16, 256), (22, 24, 512), (11, 40, 1024), (0, 64, 2048))  # least height, from, to
@@ -49,7 +49,19 @@ class _Draw:
     def network(self) -> str:
         """Write a network and return its output."""
         now = self._stem()
-        steps = ("dense", "point", "depth", "residual", "bottleneck", "large", "grouped", "gate", "join", "norm", "pool")
+        steps = (
+            "dense",
+            "point",
+            "depth",
+            "residual",
+            "bottleneck",
+            "large",
+            "grouped",
+            "gate",
+            "join",
+            "norm",
+            "pool",
+        )
         shares = np.array([0.16, 0.18, 0.13, 0.13, 0.1, 0.06, 0.06, 0.05, 0.06, 0.03, 0.04])
         if self._int8:
             shares[[7, 9]] = 0  # gates and loose batch norms stay float where networks are quantized
@@ -78,16 +90,22 @@ class _Draw:
         _, low, high = next(row for row in CHANNELS if height >= row[0])
         high = max(low + 1, min(high, int(LARGEST_VALUES / height**2), int(most)))
         drawn = float(np.exp(self._random.uniform(np.log(low), np.log(high))))
-        unit = int(self._random.choice((16, 16, 8))) if self._random.random() < self._aligned else 1
+        unit = int(self._random.choice((16, 8))) if self._random.random() < self._aligned else 1
         return max(unit, round(drawn / unit) * unit)
 
     def _conv(self, source: str, kernel: int, stride: int, *, channels: int = 0, activation: bool = True) -> str:
-        inside, height, _ = self.writer.shape(source)
-        pixels = (height // stride) ** 2
-        most = LARGEST_MACS / (pixels * inside * kernel**2)
+        _, height, _ = self.writer.shape(source)
+        if self._most(source, kernel, stride) < 8:
+            kernel = 1
+        most = self._most(source, kernel, stride)
         chosen = channels or self._channels(height // stride, most=most)
         name = self._activation if activation else ""
         return self.writer.conv(source, chosen, kernel, stride, activation=name)
+
+    def _most(self, source: str, kernel: int, stride: int) -> float:
+        """Return how many channels a convolution may write."""
+        inside, height, _ = self.writer.shape(source)
+        return LARGEST_MACS / ((height // stride) ** 2 * inside * kernel**2)
 
     def _stem(self) -> str:
         kernel, stride = self._random.choice(((3, 2), (3, 2), (7, 2), (5, 2), (11, 4), (3, 1)))
@@ -109,7 +127,7 @@ class _Draw:
         return self.writer.conv(now, channels, kernel, stride, groups=channels, activation=self._activation)
 
     def _grouped(self, now: str, stride: int) -> str:
-        inside, height, _ = self.writer.shape(now)
+        inside = self.writer.shape(now)[0]
         width = int(self._random.choice((8, 16, 32)))
         groups = max(1, inside // width)
         if inside % groups:
@@ -121,14 +139,15 @@ class _Draw:
         """Add a convolution and its operand, as blocks with a shortcut end."""
         channels = self.writer.shape(now)[0]
         inner = self._conv(now, 1 if self._random.random() < 0.5 else 3, 1)
-        kernel = 1 if self._random.random() < 0.6 else 3
+        kernel = 1 if self._random.random() < 0.6 or channels > self._most(inner, 3, 1) else 3
         back = self._conv(inner, kernel, 1, channels=channels, activation=False)
         return self.writer.add(back, now, activation=str(self._random.choice(("relu", ""))))
 
     def _bottleneck(self, now: str, stride: int) -> str:
         """Widen, work channel by channel, narrow."""
         inside, height, _ = self.writer.shape(now)
-        wide = min(inside * int(self._random.choice((3, 4, 6))), int(LARGEST_VALUES / height**2), 2048)
+        most = min(LARGEST_VALUES / height**2, self._most(now, 1, 1), 2048)
+        wide = min(inside * int(self._random.choice((3, 4, 6))), int(most))
         middle = self._conv(now, 1, 1, channels=max(wide, 8))
         return self._conv(self._depth(middle, stride), 1, 1, activation=False)
 
@@ -163,9 +182,14 @@ class _Draw:
         elif self._height(now) > 7:
             now = self.writer.pool(now, 2, 2)
         inside = int(np.prod(self.writer.shape(now)))
+        if inside > LARGEST_WEIGHTS / 1000:
+            now = self.writer.global_pool(now)
+            inside = self.writer.shape(now)[0]
         if self._random.random() < 0.4:
             most = LARGEST_WEIGHTS / inside
-            now = self.writer.linear(now, int(np.exp(self._random.uniform(np.log(64), np.log(min(4096, most))))), activation="relu")
+            now = self.writer.linear(
+                now, int(np.exp(self._random.uniform(np.log(64), np.log(min(4096, most))))), activation="relu"
+            )
             inside = self.writer.shape(now)[0]
         return self.writer.linear(now, int(self._random.choice((10, 100, 1000))))
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 
+from hwmodels.device_view import device_view
 from hwmodels.errors import InputError
 from hwmodels.profile import Profile, builtin_profiles, json_schema, load_profile
 from service.api.dependencies import ServicesOf
@@ -65,4 +66,4 @@ def _summary(profile: Profile) -> DeviceSummary:
 
 
 def _read(profile: Profile) -> DeviceRead:
-    return DeviceRead(**_summary(profile).model_dump(), profile=profile.to_json())
+    return DeviceRead(**_summary(profile).model_dump(), profile=profile.to_json(), **device_view(profile).to_json())

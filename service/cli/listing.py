@@ -1,4 +1,4 @@
-"""Commands that show what is there: jobs, front, devices, estimate."""
+"""Commands that show what is there: jobs, front, estimate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -49,27 +49,6 @@ def front(
         for found in fronts:
             title = f"{found.device}: {len(found.points)} on the front of {found.feasible_count} within the limits"
             out.print(tables.front_table(found, model, title=title), "")
-
-
-def devices(
-    name: Annotated[str | None, typer.Argument(help="Show this profile: every fact with its source.")] = None,
-    url: Url = DEFAULT_URL,
-    as_json: Json = False,
-) -> None:
-    """List the device profiles, or show one."""
-    with problems_end_the_command(), Client(url) as client:
-        if name is None:
-            found = client.devices()
-            if as_json:
-                print_json(found)
-            else:
-                out.print(tables.devices_table(found))
-            return
-        device = client.device(name)
-        if as_json:
-            print_json(device.profile)
-        else:
-            out.print(f"[bold]{device.title}[/]\n", tables.facts_table(device.profile))
 
 
 def estimate(

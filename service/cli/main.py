@@ -6,8 +6,12 @@ from typing import Annotated
 import typer
 
 from service.cli import listing, token
+from service.cli.bench import bench
+from service.cli.calibrate import calibrate
 from service.cli.demo import demo
+from service.cli.devices import devices
 from service.cli.pull import pull
+from service.cli.sensitivity import sensitivity
 from service.cli.serve import serve
 from service.cli.submit import submit
 from service.cli.watch import watch
@@ -18,8 +22,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, submit, watch, listing.jobs, listing.front, pull, listing.devices, listing.estimate, demo):
+for command in (
+    serve,
+    submit,
+    watch,
+    listing.jobs,
+    listing.front,
+    sensitivity,
+    pull,
+    listing.estimate,
+    bench,
+    calibrate,
+    demo,
+):
     app.command()(command)
+app.add_typer(devices, name="devices")
 app.add_typer(token.app, name="token")
 
 

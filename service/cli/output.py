@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from hwmodels.errors import InputError
 from service.client import ClientError, ProblemError
 
 PIPED_WIDTH = 160  # into a file or a pipe: wide enough that no table is folded
@@ -61,6 +62,16 @@ def table(title: str, *headers: str) -> Table:
         title = header.removeprefix(">").replace(" (", "\n(")  # the unit below: narrow columns
         result.add_column(title, justify="right" if right else "left", no_wrap=right, overflow="fold", vertical="top")
     return result
+
+
+@contextmanager
+def input_errors_end_the_command() -> Iterator[None]:
+    """Print what a command that needs no service refused, and leave with exit code 1."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        err.print(str(error), markup=False, style="red", soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
 @contextmanager

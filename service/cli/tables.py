@@ -16,7 +16,9 @@ from service.api.schemas import (
     FrontRead,
     JobSummary,
     ModelRead,
+    RoofRead,
     TrialRead,
+    ValidationRead,
 )
 from service.cli.output import table
 from service.device_facts import facts
@@ -55,6 +57,26 @@ def facts_table(profile: Mapping[str, Any]) -> Table:
     result = table("", "Fact", "Value", "Confidence", "Source")
     for fact in facts(profile):
         result.add_row(fact.name, fact.value, fact.confidence, fact.source)
+    return result
+
+
+def roofs_table(roofs: Iterable[RoofRead]) -> Table:
+    """Return peak rates, bandwidth and where memory stops to be the limit, one arithmetic a row."""
+    result = table("Roofline", "Arithmetic", ">Peak (GMAC/s)", ">Memory (GB/s)", ">Ridge (MAC/byte)")
+    for roof in roofs:
+        figures = (roof.peak_gmac_per_s, roof.gb_per_s, roof.ridge_macs_per_byte)
+        result.add_row(roof.label, *(f"{value:g}" for value in figures))
+    return result
+
+
+def validation_table(rows: Iterable[ValidationRead]) -> Table:
+    """Return how far each figure's prices were from measurements."""
+    headers = ("Figure", "Networks", "Expected error", ">±10 % (%)", ">Spearman", "Measured on")
+    result = table("Validation", *headers)
+    for row in rows:
+        within = display.ABSENT if row.within_10_percent is None else f"{row.within_10_percent:g}"
+        rank = display.ABSENT if row.spearman is None else f"{row.spearman:.3f}"
+        result.add_row(row.figure, row.networks_of, row.expected_error, within, rank, row.source or display.ABSENT)
     return result
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from hwmodels.device_view import device_view
 from service.api.dependencies import ServicesOf
 from service.api.presenters import model_read, model_summary
 from service.api.trials import read_trial
@@ -15,6 +16,7 @@ from service.pages.fronts import FrontView, chart, front_view
 from service.pages.panel import Panel, panel
 from service.pages.reading import JobDocuments, read_job, read_jobs, verified_count
 from service.pages.rendering import HEADERS, STATIC, page
+from service.pages.roofline import drawing
 from service.pages.views import AXES, elapsed_seconds, has_ended, reach, trial_rows
 from service.store.identifiers import split_trial_id
 from service.store.uploads import Models
@@ -127,9 +129,18 @@ def devices_page(services: ServicesOf) -> Response:
 
 @router.get("/devices/{name}")
 def device_page(services: ServicesOf, name: str) -> Response:
-    """Return every fact of a device profile."""
+    """Return every fact of a device profile, its roofline, and what measurements say of its prices."""
     profile = services.chosen_profiles({name: "name"})[name]
-    return page("device.html", section="Devices", device=profile, facts=list(facts(profile.to_json())))
+    view = device_view(profile)
+    return page(
+        "device.html",
+        section="Devices",
+        device=profile,
+        facts=list(facts(profile.to_json())),
+        roofs=view.roofs,
+        drawing=drawing(view.roofs),
+        validation=view.validation,
+    )
 
 
 @router.get("/new")

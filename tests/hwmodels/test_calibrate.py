@@ -13,7 +13,6 @@ from hwmodels.calibrate import (
     calibrate,
     fit_knobs,
     knobs_of,
-    read_measurements,
     with_knobs,
 )
 from hwmodels.errors import InputError
@@ -124,28 +123,3 @@ def test_float_and_integer_networks_are_not_mixed() -> None:
 
     with pytest.raises(InputError, match="fit float and integer networks apart"):
         calibrate(PROFILES["raspberry-pi-4"], mixed, source="own bench")
-
-
-def test_measurements_are_read_from_a_csv_and_repeats_are_their_median() -> None:
-    text = "network,latency_ms,note\nds_cnn,3.0,warm\nds_cnn,1.0,\nds_cnn,2.0,\nresnet18,40,\n"
-
-    found = read_measurements(text, FLOAT_NETWORKS)
-
-    assert [(m.network, m.latency_ms) for m in found] == [("ds_cnn", 2.0), ("resnet18", 40.0)]
-
-
-@pytest.mark.parametrize(
-    ("text", "field"),
-    [
-        ("network,latency\nds_cnn,3.0\n", "columns"),
-        ("network,latency_ms\nds_cnm,3.0\n", "line 2, network"),
-        ("network,latency_ms\nds_cnn,fast\n", "line 2, latency_ms"),
-        ("network,latency_ms\nds_cnn,3\nds_cnn,-1\n", "line 3, latency_ms"),
-        ("", "columns"),
-    ],
-)
-def test_a_csv_that_is_wrong_is_refused_with_its_line(text: str, field: str) -> None:
-    with pytest.raises(InputError) as caught:
-        read_measurements(text, FLOAT_NETWORKS)
-
-    assert caught.value.field == field

@@ -13,6 +13,7 @@ from compress.network.check import check_network
 from compress.network.describe import layers, macs, parameter_count
 from compress.network.graph import Graph, Network
 from compress.network.onnx_import import import_onnx
+from compress.network.quantized_onnx import read_any_onnx
 from compress.network.zoo import from_architecture
 from compress.plan import Plan
 from compress.structure import analyse, restructure
@@ -94,6 +95,12 @@ def plan_workload(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, A
     plan = _plan(parameters["plan"])
     restructured = restructure(network, plan, structure=analyse(network), scores=None)
     return {"workload": workload(restructured, plan).to_json()}
+
+
+def file_workload(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Return the workload of the ONNX file at ``path``, float or quantized, without keeping the network."""
+    network, plan = read_any_onnx(Path(parameters["path"]))
+    return {"workload": workload(restructure(network.to_meta(), plan, structure=analyse(network)), plan).to_json()}
 
 
 def fit(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ REQUESTS: Mapping[str, Handler] = {
     "dataset": dataset,
     "model": models.ingest_model,
     "workload": models.plan_workload,
+    "file_workload": models.file_workload,
     "fit": models.fit,
 }
 
