@@ -12,6 +12,7 @@ shown. Fine-tuning takes training images, their labels, the float network as tea
 
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from compress.structure import analyse
 
 REPAIRS = ("none", "channel_statistics", "least_squares")
 BEST = Plan(pruner="nisp", repair="least_squares")
-EPOCHS = {27: (3, 49918), 50: (1, 20000)}  # passes, and training images in each
+EPOCHS = {27: (2, 49918), 50: (1, 20000)}  # passes, and training images in each
 LEARNING_RATE = 0.004
 RE_ESTIMATION = 2000  # training images that torch-pruning's networks get new batch-norm statistics from
 SIFT = 2000  # test images on which torch-pruning's best criterion is chosen
@@ -43,6 +44,7 @@ def main() -> int:
     """Measure and print the tables."""
     arguments = common.parser(__doc__)
     arguments.add_argument("--images", type=int, default=9979, help="test images (all)")
+    arguments.add_argument("--table-images", type=int, default=9979, help="of these, those of the table (all)")
     arguments.add_argument("--calibration", type=int, default=512, help="training images for repair (512)")
     arguments.add_argument("--losses", type=int, default=192, help="of these, images that losses are measured on (192)")
     arguments.add_argument("--cuts", type=int, nargs="+", choices=(27, 50), default=(27, 50), help="percent to remove")
@@ -53,7 +55,7 @@ def main() -> int:
     network = from_architecture("cifar_resnet20", files[cifar.RESNET20_FILE])
     train = [files[name] for name in train_files]
     test = cifar.images(files[cifar.TEST_FILE], options.images)
-    bench = Bench(network, cifar.images(train[0], RE_ESTIMATION), test, options.calibration, options.losses)
+    bench = Bench(network, cifar.images(train[0], RE_ESTIMATION), test, options)
     figures: dict[str, Any] = {"images": len(test[0]), "float": bench.measure(network), "macs": bench.allocator.macs}
     print(f"float: {100 * figures['float']:.2f} % of {len(test[0])} images, {bench.allocator.macs:,} MACs", flush=True)
     for cut in options.cuts:
@@ -66,19 +68,20 @@ class Bench:
     """The network, its images, and what is measured of them at one number of multiply-accumulates after the other."""
 
     def __init__(
-        self, network: Network, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], repair: int, losses: int
+        self, network: Network, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], options: Namespace
     ) -> None:
         self.network, self.training, self.test = network, training, test
+        self.shown = options.table_images
         structure = analyse(network)
-        self.prepared = prepare(network, training[0][:repair], structure=structure)
-        few = training[0][:losses]
+        self.prepared = prepare(network, training[0][: options.calibration], structure=structure)
+        few = training[0][: options.losses]
         start = time.process_time()
         self.allocator = Allocator(prepare(network, few, structure=structure), BEST, few)
         print(f"losses of keep-ratios measured in {time.process_time() - start:.0f} s", flush=True)
 
-    def measure(self, network: Network) -> float:
-        """Return the accuracy on the test images."""
-        return accuracy(build_module(network), *self.test)
+    def measure(self, network: Network, count: int | None = None) -> float:
+        """Return the accuracy on the first ``count`` test images, or on all."""
+        return accuracy(build_module(network), *(part[:count] for part in self.test))
 
     def at(self, cut: int, train: list[Path]) -> dict[str, Any]:
         """Return and print all figures with ``cut`` percent of the multiply-accumulates removed."""
@@ -89,10 +92,15 @@ class Bench:
         rows += [self._criterion(name, ratios["programme"], "programme") for name in PRUNERS.names()]
         peer = self._best_peer(share)
         rows += self._peer_rows(peer)
+        best = Plan(keep_ratios=ratios["programme"], pruner=BEST.pruner, repair=BEST.repair)
+        whole = self.measure(apply(self.prepared, best).network)
+        print(f"-{cut} %: {BEST.pruner}, {BEST.repair}: {100 * whole:.2f} % of {len(self.test[0])} images", flush=True)
         columns = ("criterion", "keep-ratios", "MACs %", *REPAIRS)
-        common.print_table(f"ResNet-20, CIFAR-10, -{cut} % MACs: top-1 % by repair", columns, rows)
+        title = f"ResNet-20, -{cut} % MACs: top-1 % by repair, our rows on {min(self.shown, len(self.test[0]))} images"
+        common.print_table(title, columns, rows)
         figures: dict[str, Any] = {
             "ratios": ratios,
+            "accuracy": whole,
             "rows": [dict(zip(columns, row, strict=True)) for row in rows],
         }
         if train:
@@ -101,7 +109,7 @@ class Bench:
 
     def _criterion(self, pruner: str, ratios: Mapping[str, float], allocation: str) -> tuple[object, ...]:
         plans = [Plan(keep_ratios=ratios, pruner=pruner, repair=repair) for repair in REPAIRS]
-        found = [100 * self.measure(apply(self.prepared, plan).network) for plan in plans]
+        found = [100 * self.measure(apply(self.prepared, plan).network, self.shown) for plan in plans]
         print(pruner, allocation, [f"{value:.2f}" for value in found], flush=True)
         return (pruner, allocation, self._percent(macs(self.prepared, plans[0])), *found)
 

@@ -1,8 +1,9 @@
 """Blocks: pieces of the graph with a single entry and a single exit, found from the graph alone.
 
-So far residual units: an addition whose two operands come from one common value, with everything between that value
-and the addition, and the activation that follows it. A piece that contains another one is not listed: what stands in
-a block's place is chosen block by block, so blocks must not overlap.
+Residual units: an addition whose two operands come from one common value, with everything between that value and the
+addition, and the activation that follows it. And transposed convolutions with a stride, which have an equal form of
+several small convolutions. A piece that contains another one is not listed: what stands in a block's place is chosen
+block by block, so blocks must not overlap.
 """
 
 import re
@@ -22,7 +23,8 @@ class Block:
 
     ``nodes`` are its nodes' names in execution order. Of a residual unit (``kind`` is ``residual``), ``shortcut`` is
     the operand of the addition ``joint`` that comes along the cheaper branch, ``entry`` itself if
-    ``identity_shortcut``.
+    ``identity_shortcut``. A transposed convolution (``kind`` is ``transposed``) has its batch norm with it; it is the
+    ``joint`` itself, and there is no shortcut: an empty name.
     """
 
     name: str
@@ -54,7 +56,7 @@ class Block:
 
 
 def blocks(network: Network) -> tuple[Block, ...]:
-    """Return the residual units of the network in execution order; none overlap."""
+    """Return the residual units and transposed convolutions of the network in execution order; none overlap."""
     graph = network.graph
     dominators = _Dominators(graph)
     consumers = graph.consumers()
@@ -69,7 +71,33 @@ def blocks(network: Network) -> tuple[Block, ...]:
         if block is not None and not taken.intersection(block.nodes):
             taken.update(block.nodes)
             found.append(block)
-    return _named(found)
+    for node in graph.nodes:
+        if node.op == "conv_transpose" and node.name not in taken and _has_stride(node):
+            found.append(_transposed(graph, node, consumers))
+    place = {node.name: number for number, node in enumerate(graph.nodes)}
+    return _named(sorted(found, key=lambda block: place[block.joint]))
+
+
+def _has_stride(node: Node) -> bool:
+    stride = node.attributes["stride"]
+    return isinstance(stride, tuple) and any(size > 1 for size in stride)
+
+
+def _transposed(graph: Graph, node: Node, consumers: Mapping[str, list[Node]]) -> Block:
+    (exit_,), names = node.outputs, [node.name]
+    readers = consumers[exit_]
+    if len(readers) == 1 and readers[0].op == "batch_norm" and exit_ not in graph.outputs:
+        (exit_,) = readers[0].outputs
+        names.append(readers[0].name)
+    return Block(
+        name=node.name,
+        kind="transposed",
+        entry=node.inputs[0],
+        exit=exit_,
+        nodes=tuple(names),
+        joint=node.name,
+        shortcut="",
+    )
 
 
 class _Dominators:

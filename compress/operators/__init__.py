@@ -7,6 +7,7 @@ from compress.operators.kernel import Kernel
 from compress.operators.low_rank import LowRank
 from compress.operators.mgic import Mgic
 from compress.operators.original import Original
+from compress.operators.segregated import Segregated
 from compress.operators.skip import Skip
 from compress.operators.width import Width
 
@@ -20,6 +21,7 @@ __all__ = [
     "Operator",
     "Original",
     "Replacement",
+    "Segregated",
     "Skip",
     "Width",
     "apply_operators",

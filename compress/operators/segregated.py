@@ -71,11 +71,11 @@ class Segregated:
     Each part is convolved with the input as it is, and the results are interleaved: ``<layer>/phase_0_1`` writes the
     rows 0, s, 2s, … and the columns 1, s + 1, …. Every tap is in exactly one part, so weights are stored once, and the
     multiplications are those between values of the input and taps: a device that spreads the input with zeros and
-    convolves does about ``stride ** 2`` times as many. Outputs are equal up to the order of additions. Whether it pays is
-    for the price on the device to say: runtimes that scatter do no multiplications by zeros either.
+    convolves does about ``stride ** 2`` times as many. Outputs are equal up to the order of additions. Whether it pays
+    is for the price on the device to say: runtimes that scatter do no multiplications by zeros either.
 
-    Left alone are kernels smaller than the stride (places that no tap reaches), dilated ones, stride 1, and groups other
-    than one or one per channel.
+    Left alone are kernels smaller than the stride (places that no tap reaches), dilated ones, stride 1, and groups
+    other than one or one per channel.
 
     Source: see ``phases``.
     """
@@ -130,15 +130,16 @@ class _Segregation:
             for rest in shorter:
                 pieces = [parts[(*rest, phase)] for phase in axes[axis]]
                 parts[rest] = self._interleaved(rest, pieces, axis)
-        return Replacement(
-            nodes=tuple(self._nodes), tensors=self._tensors, shapes=self._shapes, follows=self._follows
-        )
+        return Replacement(nodes=tuple(self._nodes), tensors=self._tensors, shapes=self._shapes, follows=self._follows)
 
     def _phase(self, chosen: tuple[Phase, ...], axes: list[tuple[Phase, ...]]) -> str:
         """Write one small convolution, filled up to the places of the largest phase; return its value."""
-        name = f"{self._layer.name}/phase_{'_'.join(str(phase.start) for phase in chosen)}"
+        place = "_".join(str(phase.start) for phase in chosen)
+        name = f"{self._layer.name}/phase_{place}"
         spatial = len(chosen)
-        value = self._padded(f"{name}/pad", self._value, [(phase.before, phase.after) for phase in chosen], "in")
+        value = self._padded(
+            f"{self._layer.name}/pad_{place}", self._value, [(phase.before, phase.after) for phase in chosen], "in"
+        )
         weight = f"{name}.weight"
         strides = _sizes(self._layer, "stride")
         where = tuple(slice(phase.residue, None, stride) for phase, stride in zip(chosen, strides, strict=True))
@@ -163,33 +164,49 @@ class _Segregation:
         )
         most = [max(phase.count for phase in axis) for axis in axes]
         missing = [(0, size - phase.count) for size, phase in zip(most, chosen, strict=True)]
-        return self._padded(f"{name}/fill", name, missing, "out")
+        return self._padded(f"{self._layer.name}/fill_{place}", name, missing, "out")
 
     def _interleaved(self, rest: tuple[Phase, ...], pieces: list[str], axis: int) -> str:
         """Write what takes the places of several values along one axis in turn; return its value."""
-        name = "/".join([self._layer.name, *(f"{phase.start}" for phase in rest), f"interleave_{axis}"])
+        place = "_".join(["", str(axis), *(str(phase.start) for phase in rest)])
         dim = axis + 2
         shape = list(self._shapes[pieces[0]])
         apart = []
         for number, piece in enumerate(pieces):
-            spread = f"{name}/{number}"
-            self._add(make_node(spread, "unsqueeze", [piece], dim=dim + 1), (*shape[: dim + 1], 1, *shape[dim + 1 :]), "out")
+            spread = f"{self._layer.name}/spread{place}_{number}"
+            self._add(
+                make_node(spread, "unsqueeze", [piece], dim=dim + 1), (*shape[: dim + 1], 1, *shape[dim + 1 :]), "out"
+            )
             apart.append(spread)
         together = (*shape[: dim + 1], len(pieces), *shape[dim + 1 :])
-        self._add(make_node(f"{name}/join", "concat", apart, dim=dim + 1), together, "out")
+        self._add(make_node(f"{self._layer.name}/join{place}", "concat", apart, dim=dim + 1), together, "out")
         shape[dim] *= len(pieces)
         cropped = self._out[dim] < shape[dim]
         final = not rest and not cropped
-        value = self._exit if final else f"{name}/merge"
+        value = self._exit if final else f"{self._layer.name}/merge{place}"
         # The batch and the channels are copied, so that neither stands here.
-        merge = make_node(f"{name}/merge", "reshape", [f"{name}/join"], [value], shape=(0, 0, *shape[2:]))
+        merge = make_node(
+            f"{self._layer.name}/merge{place}",
+            "reshape",
+            [f"{self._layer.name}/join{place}"],
+            [value],
+            shape=(0, 0, *shape[2:]),
+        )
         self._add(merge, tuple(shape), "out")
         if not cropped:
             return value
         shape[dim] = self._out[dim]
-        value = f"{name}/crop" if rest else self._exit
+        value = f"{self._layer.name}/crop{place}" if rest else self._exit
         self._add(
-            make_node(f"{name}/crop", "slice", [f"{name}/merge"], [value], dim=dim, start=0, end=shape[dim]),
+            make_node(
+                f"{self._layer.name}/crop{place}",
+                "slice",
+                [f"{self._layer.name}/merge{place}"],
+                [value],
+                dim=dim,
+                start=0,
+                end=shape[dim],
+            ),
             tuple(shape),
             "out",
         )

@@ -29,7 +29,21 @@ def wide() -> Network:
     return net.network(net.head(net.op("last.relu", "relu", net.conv("last", value, (16, 6), kernel=1)), 6))
 
 
-_BLOCKY = {"residual": residual, "projected": projected, "wide": wide, "attentive": attentive}
+def enlarged() -> Network:
+    """A transposed convolution with its batch norm between convolutions."""
+    net = Builder(3, 5, 5)
+    first = net.op("relu1", "relu", net.conv("conv1", "x", (3, 8)))
+    up = net.norm("bn", net.conv("up", first, (8, 6), stride=2, transpose=True, bias=False), 6)
+    return net.network(net.head(net.op("relu2", "relu", up), 6))
+
+
+_BLOCKY = {
+    "residual": residual,
+    "projected": projected,
+    "wide": wide,
+    "attentive": attentive,
+    "enlarged": enlarged,
+}
 
 
 def _cases() -> list[tuple[str, str, str]]:
