@@ -9,6 +9,7 @@ import numpy as np
 from hwmodels.errors import InputError, UnknownNameError
 from search.pareto import hypervolume, non_dominated
 from service.errors import ConflictError
+from service.store.fronts import FrontTotals
 from service.store.records import JobRecord, TrialRecord
 from workers.events import DeviceCosts, Evaluation, Origin, TrialStatus
 from workers.spec import COST_OBJECTIVES, USUAL_DROP, DeviceTarget, JobSpec
@@ -89,8 +90,11 @@ def front_of(
     device: str | None = None,
     x: str | None = None,
     y: str | None = None,
+    totals: FrontTotals | None = None,
 ) -> Front:
     """Return the non-dominated trials that keep every cost limit of a device, cheapest first.
+
+    ``trials`` are all measured ones; or, with ``totals`` of those, at least the ones on the front and the baselines.
 
     A limit on the drop of accuracy does not thin the front out: it says which part of it may be used.
 
@@ -107,6 +111,8 @@ def front_of(
     feasible = [row for row in rows if _feasible(row, target.name)]
     points = _non_dominated(feasible, target.name, x)
     dearest = max((row.x(target.name, x) for row in rows), default=0.0)
+    if totals is not None:
+        dearest = totals.dearest.get(x, dearest)
     reference = {x: dearest * REFERENCE_MARGIN, y: 0.0}
     volume = 0.0
     if points:
@@ -118,7 +124,7 @@ def front_of(
         y=y,
         points=points,
         baselines=tuple(row for row in rows if row.record.origin == Origin.BASELINE),
-        feasible=len(feasible),
+        feasible=len(feasible) if totals is None else totals.feasible,
         hypervolume=volume,
         reference=reference,
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from search.pareto import FrontArchive
 from service.artifacts import Artifact, ArtifactStore
+from service.front_keeper import FrontKeeper
 from service.fronts import Measured, first_cost, measured
 from service.store import sensitivities
 from service.store.artifact_uses import ArtifactUses
@@ -60,9 +60,7 @@ class Recorder:
         self._lease_seconds = lease_seconds
         spec = JobSpec.from_json(job.spec)
         self._axis = first_cost(spec)
-        self._fronts: dict[str, FrontArchive[int]] = {target.name: FrontArchive(2) for target in spec.devices}
-        for row in measured(trials):
-            self._joined(row)
+        self._fronts = FrontKeeper(job.id, [target.name for target in spec.devices], measured(trials))
 
     def commit(self, events: Sequence[Event], *, spent_s: float = 0.0) -> JobRecord:
         """Write a batch and return the job as it then is.
@@ -70,6 +68,15 @@ class Recorder:
         Raises:
             LeaseLostError: Another dispatcher has taken the job over; nothing was written.
         """
+        try:
+            job = self._write(events, spent_s)
+        except Exception:
+            self._fronts.rolled_back()
+            raise
+        self._fronts.committed()
+        return job
+
+    def _write(self, events: Sequence[Event], spent_s: float) -> JobRecord:
         stored = {event.number: self._store(event) for event in events if isinstance(event, CheckpointReady)}
         with self._database.write() as connection:
             leases = Leases(connection, seconds=self._lease_seconds)
@@ -96,6 +103,7 @@ class Recorder:
                     entries.append(self._checkpoint(connection, job, event, stored[event.number]))
             if "progress" in columns:
                 entries.append(("progress", columns["progress"]))
+            self._fronts.write(connection)
             job = change(connection, job, columns)
             Events(connection).append(job.id, entries)
             ending = next((event for event in events if isinstance(event, JobEnded)), None)
@@ -136,15 +144,8 @@ class Recorder:
         ]
 
     def _joined(self, row: Measured) -> list[str]:
-        """Return the devices whose front a trial has joined."""
-        devices = []
-        for name, front in self._fronts.items():
-            costs = row.costs(name)
-            if costs is not None and costs.feasible:
-                point = (row.x(name, self._axis), -row.accuracy)
-                if front.add(row.record.number, point):
-                    devices.append(name)
-        return devices
+        """Return the devices whose front, along the job's first cost, a trial has joined."""
+        return [device for device, axis in self._fronts.add(row) if axis == self._axis]
 
     def _store(self, event: CheckpointReady) -> Files:
         return {name: self._artifacts.store_bytes(content) for name, content in event.files.items()}

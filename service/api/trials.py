@@ -13,12 +13,14 @@ from service.api.presenters import front_read, kernel_rows, trial_read, trials_r
 from service.api.schemas import FrontRead, Page, TrialDetail, TrialRead
 from service.errors import ConflictError
 from service.estimates import workload_of
-from service.fronts import best_of, front_of
+from service.front_reading import front_trials
+from service.fronts import best_of, first_cost, front_of
 from service.services import Services
 from service.store.records import JobRecord, TrialRecord
 from service.store.trials import Trials
 from service.uploads import find_model
 from workers.events import TrialStatus
+from workers.spec import JobSpec
 
 router = APIRouter(prefix="/v1", tags=["trials"])
 
@@ -63,14 +65,17 @@ def read_trial(services: ServicesOf, trial_id: str) -> TrialDetail:
 @router.get("/jobs/{job_id}/front")
 def read_front(services: ServicesOf, job_id: str, device: Device = None, x: Axis = None, y: Axis = None) -> FrontRead:
     """Return the Pareto front of a job on one device, as it is now."""
-    job, trials = _job_and_trials(services, job_id)
-    return front_read(job, front_of(job, trials, device=device, x=x, y=y))
+    with services.database.read() as connection:
+        job = find_job(connection, job_id)
+        axis = x or first_cost(JobSpec.from_json(job.spec))
+        trials, totals = front_trials(connection, job, device, axis=axis)
+    return front_read(job, front_of(job, trials, device=device, x=x, y=y, totals=totals))
 
 
 @router.get("/jobs/{job_id}/best")
 def read_best(services: ServicesOf, job_id: str, device: Device = None, accuracy_drop: Drop = None) -> TrialRead:
     """Return the verified feasible trial within the drop that costs least; 409 with the reason if there is none."""
-    job, trials = _job_and_trials(services, job_id)
+    job, trials = _job_and_trials(services, job_id, device)
     return trial_read(best_of(job, trials, device=device, accuracy_drop=accuracy_drop).record)
 
 
@@ -79,7 +84,7 @@ def download_best(
     services: ServicesOf, job_id: str, device: Device = None, accuracy_drop: Drop = None, format: Format = "packed"
 ) -> StreamingResponse:
     """Download the checkpoint of the best trial."""
-    job, trials = _job_and_trials(services, job_id)
+    job, trials = _job_and_trials(services, job_id, device)
     return _download(services, best_of(job, trials, device=device, accuracy_drop=accuracy_drop).record, format)
 
 
@@ -91,10 +96,10 @@ def download_checkpoint(services: ServicesOf, trial_id: str, format: Format = "p
     return _download(services, trial, format)
 
 
-def _job_and_trials(services: Services, job_id: str) -> tuple[JobRecord, list[TrialRecord]]:
+def _job_and_trials(services: Services, job_id: str, device: str | None) -> tuple[JobRecord, list[TrialRecord]]:
     with services.database.read() as connection:
         job = find_job(connection, job_id)
-        return job, Trials(connection).page(job.id, statuses=[TrialStatus.DONE])
+        return job, front_trials(connection, job, device)[0]
 
 
 def _download(services: Services, trial: TrialRecord, format: Format) -> StreamingResponse:

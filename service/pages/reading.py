@@ -7,10 +7,10 @@ from service.api.dependencies import find_job
 from service.api.presenters import job_read, job_summary, trials_read
 from service.api.schemas import JobRead, JobSummary, TrialRead
 from service.errors import NotFoundError
+from service.front_reading import drawn_trials
 from service.services import Services
 from service.store.jobs import Jobs
 from service.store.records import DatasetRecord, ModelRecord
-from service.store.trials import Trials
 from service.store.uploads import Datasets, Models
 
 JOBS_PER_PAGE = 50
@@ -28,7 +28,7 @@ class JobDocuments:
 
 
 def read_job(services: Services, identifier: str, *, trials: bool = True) -> JobDocuments:
-    """Return a job with its network, its data and its trials, all of one moment.
+    """Return a job with its network, its data and the trials that are drawn, all of one moment.
 
     Raises:
         NotFoundError: There is no such job.
@@ -40,7 +40,7 @@ def read_job(services: Services, identifier: str, *, trials: bool = True) -> Job
         if model is None or dataset is None:
             raise NotFoundError("job", identifier)
         counts = Jobs(connection).trial_counts([identifier])[identifier]
-        found = Trials(connection).page(identifier) if trials else []
+        found = drawn_trials(connection, record, count=sum(counts.values())) if trials else []
     return JobDocuments(
         job=job_read(record, counts),
         model=model,

@@ -150,6 +150,29 @@ trials = Table(
     Column("ended_at", UtcDateTime),
     PrimaryKeyConstraint("job_id", "number"),
     Index(None, "job_id", "status"),
+    Index(None, "job_id", "origin"),
+    Index(None, "job_id", "verified"),
+)
+
+front_points = Table(
+    "front_points",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("device", String(100), nullable=False),
+    Column("axis", String(32), nullable=False),  # the cost that is traded against the accuracy
+    Column("number", Integer, nullable=False),
+    PrimaryKeyConstraint("job_id", "device", "axis", "number"),
+)
+
+front_totals = Table(
+    "front_totals",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("device", String(100), nullable=False),
+    Column("measured", Integer, nullable=False),
+    Column("feasible", Integer, nullable=False),
+    Column("dearest", DOCUMENT, nullable=False),  # {cost: its largest value}
+    PrimaryKeyConstraint("job_id", "device"),
 )
 
 events = Table(

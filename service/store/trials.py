@@ -3,12 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from service.store.records import TrialRecord
 from service.store.rows import insert_unless_there, moment, record
 from service.store.tables import trials
-from workers.events import Trial, TrialStatus
+from workers.events import Origin, Trial, TrialStatus
+
+_AT_ONCE = 1000  # parameters of one statement
 
 
 class Trials:
@@ -74,3 +76,22 @@ class Trials:
         """Return these trials of a job, by number."""
         query = select(trials).where(trials.c.job_id == job_id, trials.c.number.in_(numbers)).order_by(trials.c.number)
         return [record(TrialRecord, row) for row in self._connection.execute(query)]
+
+    def notable(self, job_id: str, numbers: Collection[int]) -> list[TrialRecord]:
+        """Return these trials of a job, its baselines and those whose checkpoint was verified, by number."""
+        of_job = select(trials).where(trials.c.job_id == job_id)
+        wanted = sorted(numbers)
+        queries = [of_job.where(trials.c.origin == Origin.BASELINE), of_job.where(trials.c.verified)]
+        queries += [
+            of_job.where(trials.c.number.in_(wanted[start : start + _AT_ONCE]))
+            for start in range(0, len(wanted), _AT_ONCE)
+        ]
+        found = {row.number: record(TrialRecord, row) for query in queries for row in self._connection.execute(query)}
+        return [found[number] for number in sorted(found)]
+
+    def last_number(self, job_id: str) -> int | None:
+        """Return the highest number of a job's trials; ``None`` if there are none."""
+        number: int | None = self._connection.execute(
+            select(func.max(trials.c.number)).where(trials.c.job_id == job_id)
+        ).scalar_one()
+        return number
