@@ -10,7 +10,7 @@ from hwmodels.errors import InputError, UnknownNameError
 from search.space import Candidate
 from tests.workers.conftest import digits_network, make_problem
 from workers.problem import Problem
-from workers.spec import JobSpec, KeepSpec, SpaceSpec
+from workers.spec import DeviceTarget, JobSpec, KeepSpec, SpaceSpec
 
 
 def candidate(problem: Problem, **changed: object) -> Candidate:
@@ -76,12 +76,26 @@ def test_the_layers_of_a_replacement_have_the_bits_of_the_layer_they_stand_for(s
 
 
 def test_keep_ratios_that_keep_equally_many_channels_are_one_choice(spec: JobSpec) -> None:
-    # Of 16 channels 0.5 and 0.51 keep 8; 0.97 and 1.0 keep all.
+    # Of 16 channels 0.5 and 0.51 keep 8, which is 0.5 of them; 0.97 and 1.0 keep all.
     spec = replace(spec, space=SpaceSpec(keep_ratios=(0.5, 0.51, 0.97, 1.0)))
 
     choices = {variable.name: variable.choices for variable in make_problem(spec).space.variables}
 
-    assert choices["channels conv1"] == (0.51, 1.0)
+    assert choices["channels conv1"] == (0.5, 1.0)
+
+
+def test_keep_ratios_go_by_what_suits_all_devices(spec: JobSpec) -> None:
+    # By 4 on a Raspberry Pi: of 16 channels 0.6 keeps 8 (9.6 / 4 = 2.4 multiples), 0.8 keeps 12 (12.8 / 4 = 3.2).
+    # With AVX2 beside it by 8: 8 (9.6 / 8 = 1.2 multiples) and 16 (12.8 / 8 = 1.6).
+    space = SpaceSpec(keep_ratios=(0.6, 0.8, 1.0))
+
+    def choices(*devices: str) -> object:
+        targets = tuple(DeviceTarget(name=name) for name in devices)
+        problem = make_problem(replace(spec, space=space, devices=targets))
+        return {variable.name: variable.choices for variable in problem.space.variables}["channels conv1"]
+
+    assert choices("raspberry-pi-4") == (0.5, 0.75, 1.0)
+    assert choices("raspberry-pi-4", "x86-avx2") == (0.5, 1.0)
 
 
 def test_what_the_user_keeps_is_no_variable_and_in_every_plan(spec: JobSpec) -> None:
