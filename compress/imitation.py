@@ -42,7 +42,7 @@ class ImitationSettings:
     of large networks fewer images are taken. ``held_out`` is the share of images that only the errors are measured on.
     """
 
-    steps: int = 200
+    steps: int = 100
     batch: int = 64
     values_per_step: int = 1 << 20
     learning_rate: float = 2e-2

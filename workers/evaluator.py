@@ -67,6 +67,7 @@ class Evaluator:
     def prepare(self, imitated: TrainedTensors | None = None) -> Measurement:
         """Compute what all plans share, and measure the float network; ``imitated`` as for ``adopt``."""
         start = time.perf_counter()
+        self.adopt(imitated or {})
         self._calibration, labels = self._part(self._job.split.calibration)
         self._prepared = prepare(self._network, self._calibration, structure=self._job.structure)
         self._calibration_labels = labels[: len(self._prepared.images)]
@@ -90,7 +91,7 @@ class Evaluator:
         return {self._imitator.key(block, choice): _arrays(self._imitator.imitate(block, choice).tensors)}
 
     def adopt(self, imitated: TrainedTensors) -> None:
-        """Use tensors that ``imitate`` has returned, here or elsewhere, in every plan from now on."""
+        """Use tensors that ``imitate`` has returned, here or elsewhere; call it before any plan is measured."""
         self._imitator = None  # and what it has recorded
         self._job.structure.adopt(
             {key: {name: _tensor(values) for name, values in row.items()} for key, row in imitated.items()}

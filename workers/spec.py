@@ -96,7 +96,7 @@ class JobSpec:
     strategy: str = "auto"
     seed: int = 0
     early_stopping: bool = True
-    imitation_steps: int = 150
+    imitation_steps: int = 100
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

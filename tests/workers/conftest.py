@@ -40,6 +40,7 @@ def spec() -> JobSpec:
         devices=tuple(DeviceTarget(name=name) for name in DEVICES),
         budget=Budget(trials=8),
         strategy="nsga2",  # measures no single choices first
+        imitation_steps=2,  # nothing here asks how good replacements are
         seed=5,
     )
 
