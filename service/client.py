@@ -11,7 +11,7 @@ with Client("http://127.0.0.1:8321") as client:
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from service.api.rerank_schemas import RerankRead
 from service.api.schemas import (
     DatasetRead,
     DeviceRead,
@@ -231,6 +232,25 @@ class Client:
     def front(self, job_id: str, *, device: str | None = None, x: str | None = None, y: str | None = None) -> FrontRead:
         """Return the Pareto front of a job on one device, by default its first one."""
         return self._get(f"/v1/jobs/{job_id}/front", FrontRead, device=device, x=x, y=y)
+
+    def rerank(
+        self,
+        job_id: str,
+        devices: Sequence[str | Mapping[str, Any]],
+        *,
+        limits: Mapping[str, float | int] | None = None,
+        x: str | None = None,
+    ) -> RerankRead:
+        """Return the fronts of a job's trials on other devices or under other limits; nothing is searched.
+
+        Args:
+            job_id: The job.
+            devices: Names, or ``{"name": …, "limits": {…}}``.
+            limits: Hold on every device.
+            x: The cost to trade against accuracy; by default the job's first.
+        """
+        body = {"devices": list(devices), "limits": dict(limits or {}), **_present({"x": x})}
+        return self._post(f"/v1/jobs/{job_id}/rerank", body, RerankRead)
 
     def sensitivity(self, job_id: str) -> SensitivityRead:
         """Return what single choices do to the network of a job."""

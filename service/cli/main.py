@@ -11,6 +11,7 @@ from service.cli.calibrate import calibrate
 from service.cli.demo import demo
 from service.cli.devices import devices
 from service.cli.pull import pull
+from service.cli.rerank import rerank
 from service.cli.sensitivity import sensitivity
 from service.cli.serve import serve
 from service.cli.submit import submit
@@ -29,6 +30,7 @@ for command in (
     listing.jobs,
     listing.front,
     sensitivity,
+    rerank,
     pull,
     listing.estimate,
     bench,

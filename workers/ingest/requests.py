@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from hwmodels.errors import InputError
 from workers.ingest import models
 from workers.ingest.npz import describe, read_npz
+from workers.ingest.prices import plan_prices
 from workers.ingest.protocol import REPLY_FILE, REQUEST_FILE, write_json
 
 DATA_FILE = "data.safetensors"
@@ -34,6 +35,7 @@ REQUESTS: Mapping[str, Handler] = {
     "workload": models.plan_workload,
     "file_workload": models.file_workload,
     "fit": models.fit,
+    "prices": plan_prices,
 }
 
 

@@ -1,0 +1,151 @@
+"""Fronts of a job's trials on other devices or under other limits: accuracy belongs to a plan, prices are computed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hwmodels.profile import Profile
+from search.pareto import hypervolume, non_dominated
+from service.fronts import REFERENCE_MARGIN, X_AXES, UnknownAxisError, first_cost
+from service.graphs import graph_on_disk
+from service.services import Services
+from service.store.measured_trials import MeasuredTrials, TrialFigures
+from service.store.records import JobRecord
+from service.uploads import find_model
+from workers.events import DeviceCosts
+from workers.spec import COST_OBJECTIVES, USUAL_DROP, DeviceTarget, JobSpec, Limits
+
+FIGURES = (*COST_OBJECTIVES, "deployable", "reason")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedTrial:
+    """A trial with its price on a device and the limits that it breaks there."""
+
+    trial: TrialFigures
+    costs: DeviceCosts
+
+    def x(self, axis: str) -> float:
+        """Return a cost."""
+        return float(self.trial.packed_bytes if axis == "packed_bytes" else getattr(self.costs, axis))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankedFront:
+    """What a job's trials are worth on one device.
+
+    ``best`` keeps all limits and costs least of what is within the drop of accuracy. ``refusals`` says why so many
+    trials cannot run on the device as they are. ``reference`` is the corner of the hypervolume.
+    """
+
+    target: DeviceTarget
+    x: str
+    points: tuple[PricedTrial, ...]
+    best: PricedTrial | None
+    trials: int
+    feasible: int
+    refusals: Mapping[str, int]
+    hypervolume: float
+    reference: Mapping[str, float]
+
+
+def rerank(
+    services: Services, job: JobRecord, targets: Sequence[DeviceTarget], *, x: str | None = None
+) -> list[RerankedFront]:
+    """Price a job's measured trials on devices and return the front of each, cheapest first.
+
+    On devices of the job the stored prices hold, which are those of the profile as it was at submission.
+
+    Args:
+        services: What the service is made of.
+        job: Finished or not; what it has measured by now counts.
+        targets: The devices, and the limits that hold there.
+        x: The cost to trade against accuracy; by default the job's first.
+
+    Raises:
+        NotFoundError: A device is not known.
+        UnknownAxisError: The cost is not known.
+    """
+    axis = x or first_cost(JobSpec.from_json(job.spec))
+    if axis not in X_AXES:
+        raise UnknownAxisError("x", f"must be one of {', '.join(X_AXES)}", axis)
+    others = {target.name: f"devices.{n}" for n, target in enumerate(targets) if target.name not in job.profiles}
+    profiles = services.chosen_profiles(others)
+    with services.database.read() as connection:
+        stored = MeasuredTrials(connection)
+        trials = stored.figures(job.id)
+        plans = stored.plans(job.id, [trial.number for trial in trials]) if profiles else {}
+    prices = {name: [trial.costs[name] for trial in trials] for name in job.profiles}
+    if profiles and trials:
+        prices |= _priced(services, job, [plans[trial.number] for trial in trials], profiles)
+    accuracy = None if job.baseline is None else job.baseline.get("accuracy")
+    return [_front(target, axis, trials, prices.get(target.name, []), accuracy) for target in targets]
+
+
+def _priced(
+    services: Services, job: JobRecord, plans: Sequence[Mapping[str, Any]], profiles: Mapping[str, Profile]
+) -> dict[str, list[Mapping[str, Any]]]:
+    model = find_model(services, job.model_id)
+    with graph_on_disk(services, model) as path:
+        parameters = {
+            "graph": str(path),
+            "tensors": model.description["tensors"],
+            "plans": list(plans),
+            "profiles": {name: profile.to_json() for name, profile in profiles.items()},
+        }
+        with services.ingest.run("prices", parameters) as reply:
+            return {
+                name: [dict(zip(FIGURES, row, strict=True)) for row in rows]
+                for name, rows in reply.result["prices"].items()
+            }
+
+
+def _front(
+    target: DeviceTarget,
+    axis: str,
+    trials: Sequence[TrialFigures],
+    prices: Sequence[Mapping[str, Any]],
+    float_accuracy: float | None,
+) -> RerankedFront:
+    rows = [
+        PricedTrial(trial=trial, costs=_costs(price, target.limits))
+        for trial, price in zip(trials, prices, strict=True)
+    ]
+    feasible = [row for row in rows if row.costs.feasible]
+    reference = {axis: REFERENCE_MARGIN * max((row.x(axis) for row in rows), default=0.0), "accuracy": 0.0}
+    corners = np.array([[row.x(axis), -row.trial.accuracy] for row in feasible]).reshape(-1, 2)
+    points: dict[tuple[float, ...], PricedTrial] = {}  # of equal points the first one stands for all
+    for row, corner, keep in zip(feasible, corners, non_dominated(corners), strict=True):
+        if keep:
+            points.setdefault(tuple(corner), row)
+    return RerankedFront(
+        target=target,
+        x=axis,
+        points=tuple(points[corner] for corner in sorted(points)),
+        best=_best(feasible, axis, target.limits, float_accuracy),
+        trials=len(rows),
+        feasible=len(feasible),
+        refusals=Counter(row.costs.reason or "" for row in rows if not row.costs.deployable),
+        hypervolume=hypervolume(corners, [reference[axis], 0.0]) if feasible else 0.0,
+        reference=reference,
+    )
+
+
+def _best(
+    feasible: Sequence[PricedTrial], axis: str, limits: Limits, float_accuracy: float | None
+) -> PricedTrial | None:
+    if float_accuracy is None:
+        return None
+    drop = USUAL_DROP if limits.accuracy_drop is None else limits.accuracy_drop
+    within = [row for row in feasible if float_accuracy - row.trial.accuracy <= drop + 1e-9]
+    return min(within, key=lambda row: (row.x(axis), -row.trial.accuracy, row.trial.number), default=None)
+
+
+def _costs(price: Mapping[str, Any], limits: Limits) -> DeviceCosts:
+    bounds = {name: getattr(limits, name) for name in COST_OBJECTIVES}
+    excess = {name: price[name] / bound - 1 for name, bound in bounds.items() if bound is not None}
+    violations = {name: share for name, share in excess.items() if share > 0}
+    return DeviceCosts(**{name: price[name] for name in FIGURES}, violations=violations)
