@@ -34,13 +34,15 @@ class Prepared:
     """What all plans of one network share; made by ``prepare``.
 
     ``statistics`` are the float network's, per channel of every layer's output. The ranking of channels is found when
-    a plan first asks for a pruner, and kept.
+    a plan first asks for a pruner, and kept. ``range_images`` are those whose values set the ranges of plans that take
+    them from the float network (``None``: ``images``).
     """
 
     network: Network
     images: Tensor
     structure: Structure
     statistics: Mapping[str, ChannelStatistics]
+    range_images: Tensor | None = None
     _scores: dict[str, Scores] = field(default_factory=dict, init=False, repr=False, compare=False)
     _histograms: dict[str, Histogram] = field(default_factory=dict, init=False, repr=False, compare=False)
     _samples: dict[str, LayerSamples] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -61,7 +63,8 @@ class Prepared:
     def histograms(self) -> Mapping[str, Histogram]:
         """Return histograms of the float network's values: one pass, from which the range of any width is solved."""
         if not self._histograms:
-            run(self.structure.prepared(self.network).folded, self.images, self._observe)
+            images = self.images if self.range_images is None else self.range_images
+            run(self.structure.prepared(self.network).folded, images, self._observe)
         return self._histograms
 
     def _observe(self, name: str, node: Node | None, value: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class TrainableNetwork(nn.Module):
             result = Network(graph=graph, tensors={**tensors, **decoded})
             biases = _rounded_biases(result, coded, self._compressed)
         final = replace(result, tensors={**result.tensors, **biases})
-        return replace(self._compressed, network=final, coded=coded)
+        return replace(self._compressed, network=final, coded=coded, outputs=())
 
     def _fold(self, node: Node, tensors: dict[str, Tensor], coded: dict[str, CodedWeight]) -> None:
         """Give a layer what its batch norm does."""
