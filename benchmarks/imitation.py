@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import common
-from benchmarks.quantization import _images
+from benchmarks.cifar import RESNET20_FILE, TEST_FILE, TRAIN_FILES
+from benchmarks.cifar import images as read_images
 from compress.evaluate import accuracy
 from compress.imitation import Imitation, ImitationSettings, Imitator
 from compress.network.build import build_module
@@ -39,15 +40,15 @@ def main() -> None:
     arguments.add_argument("--calibration", type=int, default=512, help="training images, seven in eight to train on")
     arguments.add_argument("--operators", nargs="*", default=None, help="labels (all operators, and spatial low rank)")
     options = arguments.parse_args()
-    names = ("cifar10/train_0.npz", "cifar10/test.npz", "weights/resnet20_cifar10.safetensors")
+    names = (TRAIN_FILES[0], TEST_FILE, RESNET20_FILE)
     train, test, weights = common.require_files(options.data, names).values()
     torch.manual_seed(0)
 
     network = from_architecture("cifar_resnet20", weights)
     structure = analyse(network)
     settings = ImitationSettings(steps=options.steps)
-    imitator = Imitator(network, structure, _images(train, options.calibration)[0], settings)
-    images, labels = _images(test, options.images)
+    imitator = Imitator(network, structure, read_images(train, options.calibration)[0], settings)
+    images, labels = read_images(test, options.images)
     labels_of = options.operators or [
         *(name for name in OPERATORS.names() if name != "original"),
         "low_rank(form=spatial)",
