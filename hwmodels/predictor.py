@@ -39,6 +39,7 @@ def predictor_class(kernel: Kernel, block: int = 0) -> str:
     """
     if kernel.macs:
         name = efficiency_class(kernel)
+        name = "conv" if name == "winograd" else name  # what a runtime's Winograd saves shows in window and stride
         if kernel.arithmetic is Arithmetic.FLOAT:
             name += layout(kernel, block)
     elif kernel.kind is KernelKind.NORMALISATION:
@@ -110,6 +111,7 @@ def _overshoot(count: int, unit: int) -> float:
 
 FEATURES = 16
 DEFAULT_BLOCK = 16
+MAX_SAMPLES = 240  # of one class
 PIXEL_TILE = 6  # output pixels that kernels work on at a time: around so many on most processors
 MAX_KNOWN = 100_000  # predictions kept, since a search asks for the same kernels again
 
@@ -150,31 +152,33 @@ def fit_regressors(measurements: Sequence[KernelMeasurement], block: int = 0) ->
     by_class: dict[str, list[KernelMeasurement]] = {}
     for measurement in measurements:
         by_class.setdefault(predictor_class(measurement.kernel, block), []).append(measurement)
-    return {
-        name: fit_regressor(
-            np.array([features(row.kernel, row.demand, block) for row in rows]),
-            np.array([row.latency_us for row in rows]),
-        )
-        for name, rows in by_class.items()
-    }
+    fitted = {}
+    for name, found in by_class.items():
+        rows = found
+        if len(found) > MAX_SAMPLES:  # enough to learn from; more would only make the profile long
+            chosen = np.random.default_rng(0).choice(len(found), MAX_SAMPLES, replace=False)
+            rows = [found[index] for index in sorted(chosen)]
+        samples = np.array([features(row.kernel, row.demand, block) for row in rows])
+        fitted[name] = fit_regressor(samples, np.array([row.latency_us for row in rows]))
+    return fitted
 
 
 def fit_regressor(samples: FloatArray, latency_us: FloatArray) -> Regressor:
     """Return a regressor of ``(n, features)`` samples.
 
-    The trend is a ridge regression, so that fewer samples than features are enough; the process takes what is left. How
-    far each feature reaches, how strong the process is and how noisy samples are maximises their likelihood
+    The trend is a ridge regression around proportionality to the work (MACs, else values), so that fewer samples than
+    features are enough; the process takes what is left. How far each feature reaches, how strong the process is and how noisy samples are maximises their likelihood
     (Rasmussen and Williams 2006, section 5.4.1), under weak priors so that few samples suffice.
     """
     mean, spread = samples.mean(axis=0), np.maximum(samples.std(axis=0), LEAST_SPREAD)
     scaled = (samples - mean) / spread
-    target = np.log(latency_us)
+    law = _law(samples, spread)
+    target = np.log(latency_us) - scaled @ law
     design = np.column_stack([np.ones(len(scaled)), scaled])
-    penalty = TREND_PENALTY * len(scaled) * np.diag([0.0, *np.full(scaled.shape[1], 1.0)]) + 1e-9 * np.eye(
-        design.shape[1]
-    )
+    penalty = np.diag([1e-9, *np.full(scaled.shape[1], TREND_PENALTY)])
     trend = np.linalg.solve(design.T @ design + penalty, design.T @ target)
     residual = target - design @ trend
+    trend[1:] += law
     reach, strength, noise = _likeliest(scaled, residual)
     near = scaled / reach
     gram = strength**2 * _kernel_matrix(near, near, 1.0) + noise**2 * np.eye(len(near))
@@ -189,8 +193,18 @@ def fit_regressor(samples: FloatArray, latency_us: FloatArray) -> Regressor:
     )
 
 
-TREND_PENALTY = 0.01
+TREND_PENALTY = 2.0  # in samples: so many say as much as the law that time follows work
 LEAST_SPREAD = 0.2  # a feature that hardly varies must not come to mean much
+
+
+def _law(samples: FloatArray, spread: FloatArray) -> FloatArray:
+    """Return the slopes of a time that is proportional to the work."""
+    slopes = np.zeros(samples.shape[1])
+    work = 0 if samples[:, 0].any() else 3
+    slopes[work] = spread[work]
+    return slopes
+
+
 _USUAL = np.log([3.0, 0.3, 0.05])  # reach in spreads of a feature, strength and noise in logarithms of the time
 
 
@@ -222,7 +236,7 @@ def _likeliest(scaled: FloatArray, residual: FloatArray) -> tuple[FloatArray, fl
 
 
 def _rounded(values: FloatArray) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values)
+    return tuple(float(f"{value:.5g}") for value in values)
 
 
 def _kernel_matrix(left: FloatArray, right: FloatArray, length: float) -> FloatArray:

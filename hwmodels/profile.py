@@ -174,7 +174,7 @@ class Profile(Part):
 
     def to_yaml(self) -> str:
         """Return the profile as a YAML file's text."""
-        return yaml.safe_dump(self.to_json(), sort_keys=False, allow_unicode=True, width=110)
+        return yaml.safe_dump(self.to_json(), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
 
 
 def check_name(name: str) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from scipy.optimize import nnls
 
 from hwmodels.estimate import Pricer
 from hwmodels.measure.graphs import GraphWriter
@@ -34,8 +33,6 @@ Progress = Callable[[int, int, float], None]
 """Called with steps done, steps in all and the seconds that are left."""
 
 FALLBACKS: Mapping[str, str] = {
-    "winograd": "conv",
-    "conv": "winograd",
     "grouped": "conv",
     "matmul": "linear",
     "pool": "max_pool",
@@ -166,26 +163,15 @@ def _fitted(
 ) -> Profile:
     rows = [without_names(row) for run in runs for row in kernels[run.name]]
     classes = fit_regressors(rows, block)
-    raw = _profile(classes, 0.0, name=name, block=block, source=source)
-    factors, fixed_us = _whole(runs, Pricer(raw))
+    pricer = Pricer(_profile(classes, name=name, block=block, source=source))
+    factors = {kind: _whole([run for run in runs if _kind(run) == kind], pricer) for kind in ("float", "integer")}
     scaled = {key: _times(value, factors["integer" if "_int" in key else "float"]) for key, value in classes.items()}
-    return _profile(scaled, fixed_us, name=name, block=block, source=source)
+    return _profile(scaled, name=name, block=block, source=source)
 
 
-def _whole(runs: Sequence[NetworkRun], pricer: Pricer) -> tuple[dict[str, float], float]:
-    """Return by what kernels' sums must be multiplied, and what to add, to give whole networks' times."""
-    sums = np.array([pricer.report(run.workload).latency_ms * 1e3 for run in runs])
-    measured = np.array([run.latency_us for run in runs])
-    floats = np.array([_kind(run) == "float" for run in runs])
-    design = np.column_stack([sums * floats, sums * ~floats, np.full(len(runs), FIXED_UNIT_US)]) / measured[:, None]
-    weight = np.ones(len(runs))
-    for _ in range(5):  # least absolute errors: a disturbed network must not move the rest
-        found, _ = nnls(design * weight[:, None], weight)
-        weight = 1 / np.sqrt(np.maximum(np.abs(design @ found - 1), 0.01))
-    return {"float": float(found[0]), "integer": float(found[1])}, float(found[2] * FIXED_UNIT_US)
-
-
-FIXED_UNIT_US = 100.0
+def _whole(runs: Sequence[NetworkRun], pricer: Pricer) -> float:
+    """Return by what sums of kernels must be multiplied to give whole networks' times: caches differ without tracing."""
+    return median([run.latency_us / (pricer.report(run.workload).latency_ms * 1e3) for run in runs])
 
 
 def _times(regressor: Regressor, factor: float) -> Regressor:
@@ -197,7 +183,7 @@ def _kind(run: NetworkRun) -> str:
     return "float" if run.workload.kernels[0].arithmetic is Arithmetic.FLOAT else "integer"
 
 
-def _profile(classes: Mapping[str, Regressor], fixed_us: float, *, name: str, block: int, source: str) -> Profile:
+def _profile(classes: Mapping[str, Regressor], *, name: str, block: int, source: str) -> Profile:
     processor, clock_ghz = processor_facts()
     read = {"confidence": "measured", "source": source}
     return load_profile(
@@ -215,7 +201,7 @@ def _profile(classes: Mapping[str, Regressor], fixed_us: float, *, name: str, bl
                 "classes": {key: value.model_dump() for key, value in classes.items()},
                 "fallback": _fallbacks(classes),
                 "block": block,
-                "fixed_us": {"value": float(f"{fixed_us:.4g}"), "confidence": "fitted", "source": source},
+                "fixed_us": {"value": 0.0, "confidence": "estimate", "source": "kernels are timed inside networks"},
                 **read,
             },
             "formats": {"weight_bits": [8], "activation_bits": [8], "float_bits": 32, **read},

@@ -185,8 +185,8 @@ class _Draw:
         if inside > LARGEST_WEIGHTS / 1000:
             now = self.writer.global_pool(now)
             inside = self.writer.shape(now)[0]
-        if self._random.random() < 0.4:
-            most = LARGEST_WEIGHTS / inside
+        if self._random.random() < 0.5:
+            most = max(LARGEST_WEIGHTS / inside, 65)
             now = self.writer.linear(
                 now, int(np.exp(self._random.uniform(np.log(64), np.log(min(4096, most))))), activation="relu"
             )
