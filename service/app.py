@@ -16,6 +16,7 @@ from service.api import (
     jobs,
     models,
     problems,
+    rerank,
     sensitivity,
     tokens,
     trials,
@@ -26,12 +27,13 @@ from service.api.event_hub import EventHub
 from service.api.guard import Guard
 from service.api.same_origin import SameOrigin
 from service.api.security_headers import SecurityHeaders
+from service.observability.metrics import Measuring, Requests
 from service.pages.login import router as login
 from service.pages.routes import router as pages
 from service.services import Services
 from service.settings import Settings
 
-ROUTERS = (models, datasets, devices, estimates, jobs, events, trials, sensitivity, tokens, problems, health)
+ROUTERS = (models, datasets, devices, estimates, jobs, events, trials, rerank, sensitivity, tokens, problems, health)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -50,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     )  # their pages load scripts from elsewhere
     app.state.services = services
     app.state.stopping = False
+    app.state.requests = Requests()
     app.state.hub = EventHub(services.database)
     errors.install(app)
     document.install(app)
@@ -60,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(SameOrigin, allowed_hosts=names)
     app.add_middleware(Conditional)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Measuring, requests=app.state.requests)
     for module in ROUTERS:
         app.include_router(module.router)
     app.include_router(pages)

@@ -8,24 +8,27 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import threading
 import time
 
+import ray
 from sqlalchemy.exc import OperationalError
 
 from service.artifacts import ArtifactStore
 from service.job_run import JobRun
+from service.observability import logs
 from service.processes import die_with_parent
 from service.retention import remove_ray_sessions, sweep
 from service.settings import Settings
 from service.store.database import Database
+from service.store.dispatchers import say
 from service.store.leases import Leases
 from service.store.records import JobRecord
 from workers import cluster
 
 LOOK_S = 0.5
 SWEEP_S = 600.0
+SAY_S = 10.0
 RENEWALS_PER_LEASE = 3.5
 STOP_PATIENCE_S = 8.0
 
@@ -51,7 +54,7 @@ class Dispatcher:
     def run(self) -> None:
         """Claim and run jobs until told to stop; then give back what runs."""
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
-        renewed = time.monotonic()
+        renewed, said = time.monotonic(), -SAY_S
         while not self._stopping.wait(LOOK_S):
             self._runs = [run for run in self._runs if run.alive]
             try:
@@ -59,6 +62,9 @@ class Dispatcher:
                     renewed = time.monotonic()
                     for run in self._runs:
                         run.renew()
+                if time.monotonic() - said > SAY_S:
+                    said = time.monotonic()
+                    self._say()
                 while len(self._runs) < self._settings.concurrent_jobs and (job := self._claim()):
                     self._start(job)
             except OperationalError as error:
@@ -68,6 +74,11 @@ class Dispatcher:
         deadline = time.monotonic() + STOP_PATIENCE_S
         for run in self._runs:
             run.join(max(0.0, deadline - time.monotonic()))
+
+    def _say(self) -> None:
+        state = "ok" if ray.is_initialized() else "Ray is not joined"
+        with self._database.write() as connection:
+            say(connection, self._name, evaluators=self._evaluators, running=len(self._runs), ray=state)
 
     def _sweep(self) -> None:
         while True:
@@ -107,8 +118,8 @@ def evaluators_per_job(settings: Settings) -> int:
 def main() -> None:
     """Run a dispatcher until SIGTERM or SIGINT, or until the process that started it is gone."""
     die_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     settings = Settings()
+    logs.start(settings.log_format)
     database = Database(settings.database_url)
     evaluators = evaluators_per_job(settings)  # in the main thread: a local Ray dies with the thread that started it
     dispatcher = Dispatcher(settings, database, ArtifactStore(settings.artifacts_url), evaluators=evaluators)

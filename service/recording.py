@@ -1,5 +1,6 @@
 """What a driver reports, turned into rows: one transaction per batch of events, fenced by the job's lease."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -33,6 +34,8 @@ from workers.events import (
     TrialStatus,
 )
 from workers.spec import JobSpec
+
+logger = logging.getLogger(__name__)
 
 Entry = tuple[str, dict[str, Any]]
 Files = Mapping[str, Artifact]
@@ -123,6 +126,10 @@ class Recorder:
         if not trials.save(self._job_id, trial):
             return []  # reported twice
         found = trial.evaluation
+        level = logging.WARNING if trial.status is TrialStatus.FAILED else logging.DEBUG
+        reason = "" if found is None or found.error is None else f": {found.error}"
+        ids = {"job": self._job_id, "trial": trial.number}
+        logger.log(level, "job %s, trial %d: %s%s", self._job_id, trial.number, trial.status, reason, extra=ids)
         entry: Entry = (
             "trial",
             {

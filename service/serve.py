@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from service.app import create_app
 from service.artifacts import remove_leftovers
 from service.errors import AppError
+from service.observability import logs
 from service.processes import Supervised
 from service.settings import Settings, is_loopback
 from service.store.database import Database
@@ -131,5 +132,6 @@ def _has_token(settings: Settings) -> bool:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    raise SystemExit(serve(Settings()))
+    started = Settings()
+    logs.start(started.log_format)
+    raise SystemExit(serve(started))

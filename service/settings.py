@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     """Jobs that ended longer ago are removed, and uploads of that age that no job uses; 0 keeps everything."""
     audit_days: float = Field(default=365.0, ge=0.0, validation_alias="TIGHTFIT_AUDIT_DAYS")
     """How long the audit log is kept; 0 keeps it forever."""
+    log_format: Literal["text", "json"] = Field(default="text", validation_alias="TIGHTFIT_LOG")
     requests_per_second: PositiveFloat = Field(default=100.0, validation_alias="TIGHTFIT_REQUESTS_PER_SECOND")
     """Requests a second in the long run by one token; five seconds' worth may come at once."""
     ingest_seconds: PositiveFloat = Field(default=120.0, validation_alias="TIGHTFIT_INGEST_SECONDS")

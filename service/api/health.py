@@ -1,13 +1,16 @@
-"""``/healthz`` and ``/readyz``."""
+"""``/healthz``, ``/readyz`` and ``/metrics``."""
 
 from collections.abc import Callable
 
 import anyio
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from service.api.dependencies import ServicesOf
 from service.api.schemas import Health
+from service.observability.metrics import CONTENT_TYPE, Requests, stored_lines
 from service.services import Services
+from service.store.dispatchers import all_dispatchers
 from service.store.migrate import is_current
 
 router = APIRouter(tags=["health"])
@@ -21,11 +24,23 @@ async def healthz() -> Health:
 
 @router.get("/readyz")
 async def readyz(services: ServicesOf, response: Response) -> Health:
-    """Say whether requests can be served: database, its tables, artefacts. 503 if not."""
+    """Say whether requests can be served: database, its tables, artefacts. 503 if not.
+
+    ``dispatch`` says whether somebody runs jobs, and whether Ray answers there; without that, jobs wait.
+    """
     checks = await anyio.to_thread.run_sync(_check, services)
-    ready = all(answer == "ok" for answer in checks.values())
+    ready = all(answer == "ok" for name, answer in checks.items() if name != "dispatch")
     response.status_code = 200 if ready else 503
     return Health(status="ok" if ready else "unavailable", checks=checks)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(services: ServicesOf, request: Request) -> PlainTextResponse:
+    """Return Prometheus metrics: answers of this process, jobs, trials of those that run, dispatchers."""
+    requests: Requests = request.app.state.requests
+    with services.database.read() as connection:
+        lines = [*requests.lines(), *stored_lines(connection)]
+    return PlainTextResponse("\n".join([*lines, ""]), media_type=CONTENT_TYPE)
 
 
 def _check(services: Services) -> dict[str, str]:
@@ -33,7 +48,17 @@ def _check(services: Services) -> dict[str, str]:
         "database": _outcome(services.database.ping),
         "tables": _outcome(lambda: _tables(services)),
         "artifacts": _outcome(services.artifacts.check),
+        "dispatch": _outcome(lambda: _dispatch(services)),
     }
+
+
+def _dispatch(services: Services) -> None:
+    with services.database.read() as connection:
+        found = [row for row in all_dispatchers(connection) if row.alive]
+    if not found:
+        raise LookupError("no dispatcher was heard of for a minute")
+    if all(row.ray != "ok" for row in found):
+        raise RuntimeError(found[0].ray)
 
 
 def _tables(services: Services) -> None:

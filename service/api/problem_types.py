@@ -3,6 +3,7 @@
 PROBLEMS: dict[str, str] = {
     "already_quantized": "The network is quantized already; a float one is needed.",
     "bad_archive": "An archive has too many members, one twice, an encrypted one, or unpacks out of proportion.",
+    "bad_backup": "A file is not a whole backup, or there is nothing to back up or no room to restore to.",
     "bad_checkpoint": "A file is not a checkpoint of this product, or is damaged.",
     "bad_dtype": "An array holds other values than images or labels may.",
     "bad_request": "The request is not HTTP or JSON as it should be.",

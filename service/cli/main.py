@@ -6,10 +6,13 @@ from typing import Annotated
 import typer
 
 from service.cli import listing, token
+from service.cli.backup import backup, restore
 from service.cli.bench import bench
 from service.cli.calibrate import calibrate
 from service.cli.demo import demo
 from service.cli.devices import devices
+from service.cli.dispatch import dispatch
+from service.cli.doctor import doctor
 from service.cli.pull import pull
 from service.cli.rerank import rerank
 from service.cli.sensitivity import sensitivity
@@ -25,6 +28,7 @@ app = typer.Typer(
 )
 for command in (
     serve,
+    dispatch,
     submit,
     watch,
     listing.jobs,
@@ -36,6 +40,9 @@ for command in (
     bench,
     calibrate,
     demo,
+    doctor,
+    backup,
+    restore,
 ):
     app.command()(command)
 app.add_typer(devices, name="devices")

@@ -1,6 +1,5 @@
 """``tightfit serve``: the service in the foreground."""
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from pydantic import ValidationError
 
 from service.cli.output import err
 from service.errors import AppError
+from service.observability import logs
 from service.settings import Settings
 
 
@@ -18,6 +18,9 @@ def serve(
     home: Annotated[
         Path | None, typer.Option(envvar="TIGHTFIT_HOME", help="Folder for database and artefacts.")
     ] = None,
+    no_dispatch: Annotated[
+        bool, typer.Option("--no-dispatch", help="API and pages alone; `tightfit dispatch` runs the jobs elsewhere.")
+    ] = False,
 ) -> None:
     """Run the service: API, pages and dispatcher. Ctrl-C stops it."""
     from service.serve import serve as run  # the server's imports are not for commands that only ask it
@@ -28,11 +31,10 @@ def serve(
     except ValidationError as error:
         first = error.errors()[0]
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.start(settings.log_format)
     err.print(f"tightfit at http://{settings.host}:{settings.port}, data in {settings.home}", soft_wrap=True)
     try:
-        run(settings)
+        run(settings, dispatch=not no_dispatch)
     except AppError as error:
         err.print(error.detail, style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None

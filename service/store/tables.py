@@ -198,6 +198,16 @@ artifact_uses = Table(
     Index(None, "owner"),
 )
 
+dispatchers = Table(
+    "dispatchers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("evaluators", Integer, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("ray", String(200), nullable=False),  # "ok", or what is wrong
+    Column("seen_at", Double, nullable=False),  # seconds since 1970 on the database's clock
+)
+
 tokens = Table(
     "tokens",
     metadata,

@@ -37,6 +37,7 @@ ADMINISTERS = (401, 200, 403, 403, 200)
 
 EXPECTED: Mapping[str, tuple[int, int, int, int, int]] = {
     "GET /healthz": PUBLIC,
+    "GET /metrics": READS_ANY,
     "GET /readyz": PUBLIC,
     "GET /login": PUBLIC,
     "POST /login": (422, 422, 422, 422, 422),
@@ -59,6 +60,7 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int]] = {
     "POST /v1/jobs": SENDS,
     "GET /v1/jobs": READS_ANY,
     "GET /v1/jobs/{job_id}": READS_OWN,
+    "POST /v1/jobs/{job_id}/rerank": COMPUTES,
     "POST /v1/jobs/{job_id}/cancel": (401, 404, 403, 200, 200),
     "POST /v1/jobs/{job_id}/pause": (401, 404, 403, 409, 409),
     "POST /v1/jobs/{job_id}/resume": (401, 404, 403, 409, 409),

@@ -1,7 +1,12 @@
+import re
 import subprocess
 import sys
 
 import httpx
+
+from service.store.dispatchers import say
+from service.store.tables import dispatchers
+from tests.service.api.conftest import Running
 
 
 def test_the_process_answers(http: httpx.Client) -> None:
@@ -12,7 +17,35 @@ def test_readiness_names_what_it_checked(http: httpx.Client) -> None:
     answer = http.get("/readyz")
 
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "checks": {"database": "ok", "tables": "ok", "artifacts": "ok"}}
+    checks = answer.json()["checks"]
+    assert {name: text for name, text in checks.items() if text == "ok"}.keys() == {"database", "tables", "artifacts"}
+    assert "no dispatcher" in checks["dispatch"]  # jobs wait, and requests are served
+
+
+def test_readiness_says_when_somebody_runs_jobs(running: Running) -> None:
+    with running.services.database.write() as connection:
+        say(connection, "one", evaluators=2, running=1, ray="ok")
+    well = running.http.get("/readyz").json()["checks"]["dispatch"]
+    with running.services.database.write() as connection:
+        say(connection, "one", evaluators=2, running=1, ray="gone")
+    ill = running.http.get("/readyz")
+    with running.services.database.write() as connection:
+        connection.execute(dispatchers.delete())
+
+    assert well == "ok"
+    assert (ill.status_code, ill.json()["checks"]["dispatch"]) == (200, "RuntimeError: gone")
+
+
+def test_metrics_count_answers_by_route_and_jobs_by_status(http: httpx.Client) -> None:
+    http.get("/v1/devices/none")
+
+    text = http.get("/metrics").text
+
+    assert 'tightfit_requests_total{method="GET",route="/v1/devices/{name}",status="404"}' in text
+    assert 'tightfit_request_seconds_bucket{method="GET",route="/v1/devices/{name}",le="+Inf"}' in text
+    assert 'tightfit_jobs{status="queued"}' in text
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z_]+(\{[^{}]*(\{[^{}]*\}[^{}]*)*\})? [0-9.e+-]+", line) for line in samples)
 
 
 def test_every_route_is_described(http: httpx.Client) -> None:

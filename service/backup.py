@@ -1,0 +1,127 @@
+"""The embedded default in one file, and back: the database of one moment, and every artefact that it names."""
+
+import hashlib
+import io
+import re
+import sqlite3
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.engine import make_url
+
+from service.artifacts import ArtifactStore
+from service.errors import ConflictError
+from service.settings import Settings
+from service.store.database import Database
+from service.store.migrate import upgrade_to_head
+from service.store.tables import artifact_uses
+
+DATABASE = "tightfit.db"
+FOLDER = "artifacts"
+_MEMBER = re.compile(rf"{FOLDER}/([0-9a-f]{{64}})")
+
+
+class BackupError(ConflictError):
+    """Nothing was written, or what was read is no whole backup."""
+
+    code = "bad_backup"
+
+
+def backup(settings: Settings, path: Path) -> int:
+    """Write a backup while the service runs; return how many artefacts it holds.
+
+    The database is copied as it is at one moment; artefacts never change, so that those which it names are right.
+    """
+    source = _embedded(settings)
+    if not source.exists():
+        raise BackupError(f"there is no database at {source}")
+    store = ArtifactStore(settings.artifacts_url)
+    part = path.with_name(path.name + ".part")
+    count = 0
+    try:
+        with tempfile.TemporaryDirectory() as folder, tarfile.open(part, "w") as archive:
+            copy = Path(folder) / DATABASE
+            _copy_database(source, copy)
+            archive.add(copy, DATABASE)
+            for digest in _named(copy):
+                content = store.read(digest)
+                member = tarfile.TarInfo(f"{FOLDER}/{digest}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+                count += 1
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def restore(settings: Settings, path: Path) -> int:
+    """Fill an empty home from a backup; every artefact is hashed on the way. Returns how many there were.
+
+    Raises:
+        BackupError: The home is not empty, or the file is not a whole backup.
+    """
+    target = _embedded(settings)
+    if target.exists():
+        raise BackupError(f"{target} is there already; restore into another TIGHTFIT_HOME")
+    store = ArtifactStore(settings.artifacts_url)
+    found: set[str] = set()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None:
+                    raise BackupError(f"{member.name!r} is not a plain file")
+                if member.name == DATABASE:
+                    with part.open("wb") as file:
+                        while piece := content.read(2**20):
+                            file.write(piece)
+                    continue
+                known = _MEMBER.fullmatch(member.name)
+                data = content.read()
+                if known is None or hashlib.sha256(data).hexdigest() != known[1]:
+                    raise BackupError(f"{member.name!r} is damaged, or does not belong here")
+                found.add(store.store_bytes(data).digest)
+        missing = set(_named(part)) - found if part.exists() else {DATABASE}
+        if missing:
+            raise BackupError(f"the backup is not whole: {sorted(missing)[0]} is missing")
+        part.replace(target)
+    except (tarfile.TarError, sqlite3.DatabaseError, EOFError) as error:
+        raise BackupError(f"{path} is not a whole backup: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    database = Database(settings.database_url)
+    upgrade_to_head(database)  # the backup may be of an older version
+    database.close()
+    return len(found)
+
+
+def _embedded(settings: Settings) -> Path:
+    url = make_url(settings.database_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise BackupError("this is for the embedded database; PostgreSQL has pg_dump, object stores have versioning")
+    return Path(url.database)
+
+
+def _copy_database(source: Path, copy: Path) -> None:
+    reader, writer = sqlite3.connect(source), sqlite3.connect(copy)
+    try:
+        reader.backup(writer)
+        writer.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+    finally:
+        reader.close()
+        writer.close()
+
+
+def _named(path: Path) -> Iterator[str]:
+    connection = sqlite3.connect(path)
+    try:
+        statement = str(select(artifact_uses.c.digest).distinct().order_by(artifact_uses.c.digest))
+        yield from [row[0] for row in connection.execute(statement)]
+    finally:
+        connection.close()

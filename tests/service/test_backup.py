@@ -1,0 +1,85 @@
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from service.artifacts import ArtifactStore
+from service.backup import BackupError, backup, restore
+from service.settings import Settings
+from service.store.artifact_uses import ArtifactUses
+from service.store.database import Database
+from service.store.jobs import Jobs
+from tests.service.store.rows import submitted
+
+
+@pytest.fixture
+def full(sqlite_at_head: Path, tmp_path: Path) -> Settings:
+    home = tmp_path / "full"
+    home.mkdir()
+    shutil.copy(sqlite_at_head, home / "tightfit.db")
+    settings = Settings(home=home)
+    store = ArtifactStore(settings.artifacts_url)
+    named, _ = store.store_bytes(b"named"), store.store_bytes(b"nobody needs this")
+    database = Database(settings.database_url)
+    with database.write() as connection:
+        job = submitted(connection)
+        ArtifactUses(connection).add("local", job.id, [named])
+    database.close()
+    return settings
+
+
+def test_a_backup_comes_back_whole(full: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "backup.tar"
+    again = Settings(home=tmp_path / "again")
+
+    assert backup(full, file) == 1
+    assert restore(again, file) == 1
+
+    database = Database(again.database_url)
+    with database.read() as connection:
+        assert [job.name for job in Jobs(connection).page()] == ["small"]
+        digests = [row[0] for row in connection.exec_driver_sql("SELECT digest FROM artifact_uses")]
+    database.close()
+    assert ArtifactStore(again.artifacts_url).read(digests[0]) == b"named"
+
+
+def test_nothing_is_written_over(full: Settings, tmp_path: Path) -> None:
+    backup(full, tmp_path / "backup.tar")
+
+    with pytest.raises(BackupError, match="is there already"):
+        restore(full, tmp_path / "backup.tar")
+
+
+@pytest.mark.parametrize("cut", [600, 3000, -2000])
+def test_half_a_backup_restores_nothing(full: Settings, tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "backup.tar"
+    backup(full, file)
+    data = file.read_bytes()
+    file.write_bytes(data[:cut] if cut > 0 else data[: len(data) // 2])
+    again = Settings(home=tmp_path / "again")
+
+    with pytest.raises(BackupError):
+        restore(again, file)
+
+    assert not (again.home / "tightfit.db").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "artifacts/" + "0" * 64, "artifacts/../../x"])
+def test_what_does_not_belong_is_refused(full: Settings, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "backup.tar"
+    with tarfile.open(file, "w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"evil"))
+
+    with pytest.raises(BackupError, match="damaged, or does not belong"):
+        restore(Settings(home=tmp_path / "again"), file)
+
+    assert not (tmp_path / "outside").exists()
+
+
+def test_postgresql_is_not_for_this(tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="pg_dump"):
+        backup(Settings(home=tmp_path, database_url="postgresql://u@h/d"), tmp_path / "x.tar")
