@@ -48,3 +48,35 @@ def test_stride_stays_with_the_first_factor_and_the_bias_with_the_second() -> No
     assert (reduce.attributes["stride"], expand.attributes["stride"]) == ((2, 2), (1, 1))
     assert ("bias" in reduce.parameters, "bias" in expand.parameters) == (False, True)
     assert factored.graph.shapes["b.conv1/reduce"] == (1, 4, 4, 4)
+
+
+def test_in_the_spatial_form_a_column_comes_before_a_row() -> None:
+    network = residual()
+    choice = OperatorChoice(operator="low_rank", parameters={"form": "spatial", "rank_ratio": 0.5})
+
+    factored = restructure(network, Plan(operators={"b": choice}), structure=analyse(network))
+
+    # half of the full ranks 8 and 8 of the channel form
+    assert factored.tensors["b.conv1/reduce.weight"].shape == (4, 4, 3, 1)
+    assert factored.tensors["b.conv1/expand.weight"].shape == (8, 4, 1, 3)
+    assert factored.graph.node("b.conv1/reduce").attributes["stride"] == (2, 1)
+    assert factored.graph.node("b.conv1/expand").attributes["stride"] == (1, 2)
+    assert factored.graph.shapes["b.conv1/reduce"] == (1, 4, 4, 8)
+
+
+def test_the_spatial_form_keeps_filters_that_are_a_column_times_a_row() -> None:
+    network = residual()
+    generator = torch.Generator().manual_seed(2)
+    tensors = dict(network.tensors)
+    for name in ("a.conv1.weight", "a.conv2.weight"):  # rank 2, of 3 and 2 that are kept
+        outputs, inputs, *_ = tensors[name].shape
+        columns = torch.randn(2, inputs, 3, 1, generator=generator)
+        rows = torch.randn(outputs, 2, 1, 3, generator=generator)
+        tensors[name] = torch.einsum("rchi,orjw->ochw", columns, rows)
+    low = Network(graph=network.graph, tensors=tensors)
+    choice = OperatorChoice(operator="low_rank", parameters={"form": "spatial", "rank_ratio": 0.5})
+
+    factored = restructure(low, Plan(operators={"a": choice}), structure=analyse(low))
+
+    assert factored.graph.node("a.conv1/reduce").op == "conv"
+    torch.testing.assert_close(run(factored, images(network))[0], run(low, images(network))[0], rtol=1e-3, atol=1e-3)
