@@ -45,6 +45,10 @@ class ChoiceTable:
     hopeless_loss: float = math.inf
     eclipses: tuple[Eclipse, ...] = ()
 
+    def summed_loss(self, candidate: Candidate) -> float:
+        """Return what a candidate's choices lose, added up."""
+        return sum(row[index] for row, index in zip(self.loss, candidate.indices, strict=True))
+
     def check(self, space: Space) -> None:
         """Raise ``ValueError`` unless there is a value for every choice of the space."""
         sizes = [len(variable.choices) for variable in space.variables]

@@ -85,8 +85,11 @@ class SearchRun:
         for trial in in_order:
             self._learn(trial)
             self.fronts.add(trial)
-        assumed = tables or choice_tables(problem, assumed_divergences(problem))
-        baselines = [*problem.baselines(), *single_dimension_baselines(problem, assumed[self._spec.devices[0].name])]
+        self._tables = tables or choice_tables(problem, assumed_divergences(problem))
+        baselines = [
+            *problem.baselines(),
+            *single_dimension_baselines(problem, self._tables[self._spec.devices[0].name]),
+        ]
         tried = {trial.label for trial in stored if trial.origin is Origin.BASELINE}
         self._baselines = deque(row for row in baselines if row.label not in tried)
         self._next_number = max((trial.number + 1 for trial in stored), default=0)
@@ -199,7 +202,8 @@ class SearchRun:
             candidate,
             space=self._problem.space,
             feasible=lambda tried: self._problem.costs(tried, device).feasible,
-            floor=floors[int(rng.integers(len(floors)))],
+            floors=floors,
+            table=self._tables[device],
             rng=rng,
         )
         return candidate if found is None else found

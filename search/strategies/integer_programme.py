@@ -51,7 +51,7 @@ class IntegerProgramme:
                 break
             middle = (hopeless + hopeful) / 2
             found = self.solve(objective, middle)
-            if found is None or self._summed_loss(found) > table.hopeless_loss:
+            if found is None or table.summed_loss(found) > table.hopeless_loss:
                 hopeless = middle
             else:
                 hopeful = middle
@@ -87,9 +87,6 @@ class IntegerProgramme:
             int(np.argmax(result.x[start:end])) for start, end in zip(self._starts[:-1], self._starts[1:], strict=True)
         ]
         return Candidate(tuple(chosen))
-
-    def _summed_loss(self, candidate: Candidate) -> float:
-        return sum(row[index] for row, index in zip(self._table.loss, candidate.indices, strict=True))
 
     def _hidden_pairs(self) -> list[list[int]]:
         """List, per hidden variable, the column that hides it with all columns that leave its base."""
