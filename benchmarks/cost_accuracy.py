@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cost_sections, cost_speed
+from benchmarks import cost_haq, cost_sections, cost_speed, cost_unseen
 
 SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "references": cost_sections.references,
+    "haq": cost_haq.haq,
     "nasbench201": cost_sections.nasbench201,
     "cpu": cost_sections.published_cpus,
+    "cpu_unseen": cost_unseen.unseen_networks,
     "datasheet": cost_sections.data_sheets,
     "microcontrollers": cost_sections.microcontrollers,
     "memory": cost_sections.microcontroller_memory,

@@ -12,7 +12,7 @@ from hwmodels.memory import KIB, peak_memory_bytes
 from hwmodels.prepare import prepared
 from hwmodels.profile import EXACT, FIGURES, Profile
 from hwmodels.quantity import value_of
-from hwmodels.workload import Arithmetic, Kernel, TensorInfo, Workload
+from hwmodels.workload import Arithmetic, Kernel, KernelKind, TensorInfo, Workload
 
 SCHEMA_VERSION = 1
 KINDS: tuple[Literal["float", "integer", "any"], ...] = ("float", "integer", "any")
@@ -117,13 +117,19 @@ class Pricer:
 
     def demand(self, kernel: Kernel, elements: Mapping[str, int], sizes: Mapping[str, int]) -> Demand:
         """Return what a kernel asks of this device."""
-        inputs, outputs = kernel.inputs, kernel.outputs
+        input_bytes = output_bytes = input_elements = output_elements = 0
+        for name in kernel.inputs:
+            input_bytes += sizes[name]
+            input_elements += elements[name]
+        for name in kernel.outputs:
+            output_bytes += sizes[name]
+            output_elements += elements[name]
         return Demand(
-            self.weight_bytes(kernel),
-            sum([sizes[name] for name in inputs]),
-            sum([sizes[name] for name in outputs]),
-            sum([elements[name] for name in inputs]),
-            sum([elements[name] for name in outputs]),
+            self.weight_bytes(kernel) if kernel.weights else 0,
+            input_bytes,
+            output_bytes,
+            input_elements,
+            output_elements,
             self._stored_weight[kernel.weight_bits],
             self.float_bits,
         )
@@ -214,7 +220,7 @@ class Pricer:
         )
         return KernelCost(
             kernel.name,
-            kernel.kind.value,
+            _KIND_NAMES[kernel.kind],
             price.latency_us / 1e3,
             energy_mj,
             demand.weight_bytes,
@@ -224,6 +230,9 @@ class Pricer:
             demand.weight_bits,
             kernel.activation_bits,
         )
+
+
+_KIND_NAMES = {kind: kind.value for kind in KernelKind}  # an enumeration's own ``value`` is slow
 
 
 def _kind(workload: Workload) -> Literal["float", "integer", "any"]:

@@ -43,14 +43,19 @@ def peak_memory_bytes(workload: Workload, memory: Memory, *, tensor_bytes: Mappi
     factor = value_of(memory.scratch_factor, 1.0)
     columns = value_of(memory.im2col_columns)
     for index, kernel in enumerate(workload.kernels):
-        outputs = sum(tensor_bytes[name] for name in kernel.outputs)
-        dying = [name for name in set(kernel.inputs) if last[name] == index]
-        freed = sum(tensor_bytes[name] for name in dying)
-        step = live + outputs - _overlap(kernel, workload, memory, freed=freed, outputs=outputs, dying=len(dying))
+        outputs = unread = freed = dying = 0
+        for name in kernel.outputs:
+            outputs += tensor_bytes[name]
+            if last[name] == index:
+                unread += tensor_bytes[name]
+        for name in set(kernel.inputs) if len(kernel.inputs) > 1 else kernel.inputs:
+            if last[name] == index:
+                dying += 1
+                freed += tensor_bytes[name]
+        step = live + outputs - _overlap(kernel, workload, memory, freed=freed, outputs=outputs, dying=dying)
         if columns and kernel.kind in _IM2COL:
             step += ceil(2 * columns * kernel.kernel[0] * kernel.kernel[1] * kernel.in_channels / kernel.groups)
         peak = max(peak, step)
-        unread = sum(tensor_bytes[name] for name in kernel.outputs if last[name] == index)
         live += outputs - freed - unread
     return ceil(peak * factor + value_of(memory.runtime_ram_kib) * KIB)
 

@@ -167,8 +167,9 @@ def fit_regressor(samples: FloatArray, latency_us: FloatArray) -> Regressor:
     """Return a regressor of ``(n, features)`` samples.
 
     The trend is a ridge regression around proportionality to the work (MACs, else values), so that fewer samples than
-    features are enough; the process takes what is left. How far each feature reaches, how strong the process is and how noisy samples are maximises their likelihood
-    (Rasmussen and Williams 2006, section 5.4.1), under weak priors so that few samples suffice.
+    features are enough; the process takes what is left. How far each feature reaches, how strong the process is and how
+    noisy samples are maximises their likelihood (Rasmussen and Williams 2006, section 5.4.1), under weak priors so that
+    few samples suffice.
     """
     mean, spread = samples.mean(axis=0), np.maximum(samples.std(axis=0), LEAST_SPREAD)
     scaled = (samples - mean) / spread

@@ -69,11 +69,13 @@ def efficiency_class(kernel: Kernel) -> str:
         if kernel.kernel == (1, 1):
             return "pointwise"  # a few groups run one after the other, as dense kernels do
         return "winograd" if kernel.kernel == (3, 3) and kernel.stride == (1, 1) else "conv"
-    return str(kind.value) if kind in _NAMED else "conv"
+    return _NAMED.get(kind, "conv")
 
 
 FEW_GROUPS = 4
-_NAMED = (KernelKind.POINTWISE, KernelKind.DEPTHWISE, KernelKind.LINEAR, KernelKind.MATMUL)
+_NAMED = {
+    kind: kind.value for kind in (KernelKind.POINTWISE, KernelKind.DEPTHWISE, KernelKind.LINEAR, KernelKind.MATMUL)
+}
 _FALLBACK = {"winograd": "conv", "grouped": "depthwise", "matmul": "linear"}
 
 

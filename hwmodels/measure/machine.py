@@ -20,6 +20,7 @@ from hwmodels.measure.graphs import GraphWriter
 from hwmodels.measure.sampling import random_network
 from hwmodels.measure.session import Event, feeds, launches, run_times_us, session
 from hwmodels.measure.traces import kernel_measurements, without_names
+from hwmodels.monotonicity import violations
 from hwmodels.predictor import KernelMeasurement, Regressor, fit_regressors
 from hwmodels.profile import Profile, load_profile
 from hwmodels.validation import ErrorSummary, summarise
@@ -29,6 +30,7 @@ PASSES = 2  # over all networks, one after the other: what disturbs one pass doe
 TRACED_RUNS = 20
 PLAIN_S = 0.4
 FOLDS = 4
+KINDS = (("Float", 32), ("8-bit", 8))
 Progress = Callable[[int, int, float], None]
 """Called with steps done, steps in all and the seconds that are left."""
 
@@ -125,6 +127,7 @@ def fit_machine(runs: Sequence[NetworkRun], *, name: str, block: int, source: st
         for kind in ("float", "integer")
     }
     data = _fitted(runs, kernels, name=name, block=block, source=source).to_json()
+    data["notes"] = [f"{kind} kernels: {violations(load_profile(data), bits=bits).text()}" for kind, bits in KINDS]
     data["validation"] = [_validation(kind, found) for kind, found in errors.items()]
     return MachineCalibration(profile=load_profile(data), left_out=errors, predictions_us=predicted)
 
@@ -170,7 +173,7 @@ def _fitted(
 
 
 def _whole(runs: Sequence[NetworkRun], pricer: Pricer) -> float:
-    """Return by what sums of kernels must be multiplied to give whole networks' times: caches differ without tracing."""
+    """Return by what sums of kernels must be multiplied to give networks' times: caches differ without tracing."""
     return median([run.latency_us / (pricer.report(run.workload).latency_ms * 1e3) for run in runs])
 
 
