@@ -37,15 +37,23 @@ from search.study import Study
 from search.table import ChoiceTable
 from workers.pricing import plan_key
 from workers.problem import Problem
-from workers.sensitivity import choice_tables, plan_of, probes
+from workers.sensitivity import assumed_divergences, choice_tables, plan_of, probes
 from workers.spec import DeviceTarget, JobSpec
 
 DEVICE = "bitfusion-16nm"  # stores every width as it is
 GOAL = "nsga2"
 GOAL_EVALUATIONS = 400
-EVALUATIONS = {"auto": 100, "integer_programme": 100, GOAL: GOAL_EVALUATIONS, "tpe": 400, "random": 400}
-OTHERS = 200  # evaluations of strategies that are not named above
+EVALUATIONS = {
+    "auto": 100,
+    "integer_programme": 100,
+    GOAL: GOAL_EVALUATIONS,
+    "tpe": 400,
+    "policy_gradient": 400,
+    "random": 400,
+}
 WARM = ("auto", "integer_programme")
+PRICED = ("policy_gradient",)
+"""Strategies that read prices of single choices, which take no image."""
 MARGIN = 1.1
 
 
@@ -56,7 +64,7 @@ def main() -> None:
     arguments.add_argument("--search", type=int, default=256, help="training images to evaluate on (256)")
     arguments.add_argument("--calibration", type=int, default=64, help="training images to calibrate on (64)")
     arguments.add_argument("--minutes", type=float, default=38.0, help="no run starts later than this (38)")
-    arguments.add_argument("--strategies", nargs="*", default=list(EVALUATIONS), help="their names")
+    arguments.add_argument("--strategies", nargs="*", default=list(EVALUATIONS), choices=list(EVALUATIONS))
     arguments.add_argument("--scale", type=float, default=1.0, help="share of the evaluations, for a trial run (1)")
     arguments.add_argument("--svg", type=Path, help="write the curves to this file")
     options = arguments.parse_args()
@@ -70,7 +78,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for name in options.strategies:
             if (time.perf_counter() - start) / 60 < options.minutes:
-                count = max(4, round(options.scale * EVALUATIONS.get(name, OTHERS)))
+                count = max(4, round(options.scale * EVALUATIONS[name]))
                 curves.setdefault(name, []).append(bench.curve(name, evaluations=count, seed=seed))
                 done = curves[name][-1]
                 spent = time.perf_counter() - start
@@ -128,6 +136,7 @@ class Bench:
         self._reference = (0.0, MARGIN * dearest)
         self._accuracies: dict[object, float] = {}
         self._table: ChoiceTable | None = None
+        self._prices = choice_tables(self.problem, assumed_divergences(self.problem))
         self.probe_equivalents = 0.0
         self.evaluated = 0
         self.reused = 0
@@ -142,7 +151,7 @@ class Bench:
             targets=[DEVICE],
             seed=seed,
             trials=evaluations,
-            tables={DEVICE: self.table()} if warm else None,
+            tables={DEVICE: self.table()} if warm else self._prices if strategy in PRICED else None,
             key=lambda candidate: plan_key(self.problem.decode(candidate)),
         )
         curve = Curve(before=self.probe_equivalents if warm else 0.0)

@@ -67,6 +67,7 @@ class SearchRun:
         self._signal = signal
         self.fronts = LiveFronts(self._spec)
         self._floors = {device.name: feasible_floors(problem, device.name) for device in self._spec.devices}
+        self._tables = tables or choice_tables(problem, assumed_divergences(problem))
         self._study = Study(
             problem.space,
             strategy=self._spec.strategy,
@@ -74,7 +75,7 @@ class SearchRun:
             targets=[device.name for device in self._spec.devices],
             seed=self._spec.seed,
             trials=self._spec.budget.trials,
-            tables=tables,
+            tables=self._tables,
             key=lambda candidate: plan_key(problem.decode(candidate)),
         )
         in_order = sorted(stored, key=lambda trial: trial.number)
@@ -85,7 +86,6 @@ class SearchRun:
         for trial in in_order:
             self._learn(trial)
             self.fronts.add(trial)
-        self._tables = tables or choice_tables(problem, assumed_divergences(problem))
         baselines = [
             *problem.baselines(),
             *single_dimension_baselines(problem, self._tables[self._spec.devices[0].name]),
