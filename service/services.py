@@ -1,13 +1,14 @@
 """What the service is made of: built once at start, handed to routes and pages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from anyio import CapacityLimiter
 
 from hwmodels.profile import Profile, builtin_profiles, load_profile
 from service.artifacts import ArtifactStore
 from service.errors import NotFoundError
+from service.fit_cache import FitCache
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import LOCAL_OWNER
@@ -26,6 +27,8 @@ class Services:
     ingest: IngestClient
     upload_threads: CapacityLimiter
     """Uploads that may be in work at once; they wait here and not in the threads that answer everybody else."""
+    fits: FitCache = field(default_factory=FitCache)
+    """What fit checks have found."""
     owner: str = LOCAL_OWNER
     """Whose things are seen and made."""
 
@@ -64,7 +67,7 @@ class Services:
     def chosen_profiles(self, names: Mapping[str, str]) -> dict[str, Profile]:
         """Return profiles by name; ``names`` says for each in which field it was asked for."""
         known = self.profiles()
-        for name, field in names.items():
+        for name, place in names.items():
             if name not in known:
-                raise NotFoundError("device", name, field=field, known=tuple(known))
+                raise NotFoundError("device", name, field=place, known=tuple(known))
         return {name: known[name] for name in names}

@@ -163,19 +163,32 @@ def fit_check(
 
 
 def _fit(services: Services, spec: JobSpec, model: ModelRecord, profiles: Mapping[str, Profile]) -> Mapping[str, Any]:
-    with graph_on_disk(services, model) as path:
-        parameters = {
-            "graph": str(path),
-            "tensors": model.description["tensors"],
-            "spec": spec.to_json(),
-            "profiles": {name: profile.to_json() for name, profile in profiles.items()},
-        }
-        with services.ingest.run("fit", parameters) as reply:
-            return reply.result
+    plain = {name: profile.to_json() for name, profile in profiles.items()}
+
+    def compute() -> Mapping[str, Any]:
+        with graph_on_disk(services, model) as path:
+            parameters = {
+                "graph": str(path),
+                "tensors": model.description["tensors"],
+                "spec": spec.to_json(),
+                "profiles": plain,
+            }
+            with services.ingest.run("fit", parameters) as reply:
+                return reply.result
+
+    return services.fits.get(graph=model.graph_artifact, spec=spec.to_json(), profiles=plain, compute=compute)
 
 
 def _impossible(row: Mapping[str, Any], spec: JobSpec) -> ImpossibleLimitError:
     index = next(number for number, device in enumerate(spec.devices) if device.name == row["device"])
+    if row["closest"] is not None:
+        closest = ", ".join(f"{name} {value:.6g}" for name, value in row["closest"].items())
+        rule = (
+            f"can each be kept on {row['device']}, but nothing was found that keeps all of them; "
+            f"the closest has {closest}: loosen one of these limits"
+        )
+        limits = {name: getattr(spec.devices[index].limits, name) for name in row["closest"]}
+        return ImpossibleLimitError(f"devices.{index}.limits", rule, limits)
     if row["smallest"] is None:
         return ImpossibleLimitError(f"devices.{index}", f"nothing in the job's space can run on {row['device']}")
     field = f"devices.{index}.limits.{row['limit']}"
