@@ -50,6 +50,7 @@ FAILURES_IN_A_ROW = 5  # before a job is given up
 LEAST_PATIENCE_S = 120.0  # with one evaluation
 PATIENCE = 50.0  # times what measuring the float network took
 PREPARING_PATIENCE_S = 3600.0
+FINETUNING_PATIENCE_S = 7 * 86400.0  # the user says how many epochs; days on a CPU are their choice
 INFEASIBLE_PER_CALL = 8
 PROBES_PER_CALL = 4
 
@@ -307,6 +308,7 @@ class Driver:
         self._step = self._package
 
     def _package(self) -> None:
+        spec = self._job.spec
         for slot in sorted(self._ready):
             if not self._again and not self._finalists:
                 break
@@ -316,7 +318,7 @@ class Driver:
                 slot,
                 trial,
                 "package",
-                self._patience_s + PREPARING_PATIENCE_S,
+                self._patience_s + (PREPARING_PATIENCE_S if spec.finetune is None else FINETUNING_PATIENCE_S),
                 plan=trial.plan,
                 number=trial.number,
                 measured_correct=evaluation.correct,
@@ -376,7 +378,7 @@ class Driver:
 
     def _measured(self, trial: Trial, measurement: Measurement, elapsed_s: float) -> None:
         self._failures.clear()
-        dispatch_s = max(0.0, elapsed_s - sum(measurement.seconds.values()))
+        dispatch_s = max(0.0, elapsed_s - measurement.seconds["apply"] - measurement.seconds["forward"])
         self._report(self._run.measured(trial, measurement, dispatch_s=dispatch_s))
 
     def _packed(self, trial: Trial, package: Package) -> None:

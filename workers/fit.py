@@ -19,11 +19,20 @@ Ranges = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By device and cost: ``smallest``, ``middle``, ``largest``."""
 
 DEPLOYABLE = "deployable"
+TOGETHER = "together"
+
+STARTS = 4  # corners from which a candidate within all limits is looked for
+PASSES = 3  # of changing every variable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImpossibleLimit:
-    """A limit below everything that can be reached; ``limit`` is ``deployable`` if nothing runs on the device."""
+    """A limit below everything that can be reached.
+
+    ``limit`` is ``deployable`` if nothing runs on the device, and ``together`` if each can be kept but nothing was
+    found that keeps all of them: ``closest`` then has the limited costs of what comes closest, and ``value`` is by what
+    share it exceeds the limits, added up.
+    """
 
     device: str
     limit: str
@@ -31,6 +40,7 @@ class ImpossibleLimit:
     smallest: float | None = None
     middle: float | None = None
     largest: float | None = None
+    closest: Mapping[str, float] | None = None
 
 
 def fit_ranges(
@@ -39,7 +49,17 @@ def fit_ranges(
     spec: Mapping[str, Any],
     profiles: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the reachable range of every cost on every device, without the network's values and without Ray.
+    """Return the reachable range of every cost on every device; see ``fit_problem``."""
+    return reachable_ranges(fit_problem(graph, shapes, spec, profiles))
+
+
+def fit_problem(
+    graph: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    spec: Mapping[str, Any],
+    profiles: Mapping[str, Mapping[str, Any]],
+) -> Problem:
+    """Return a job as a search problem, without the network's values and without Ray.
 
     Args:
         graph: ``Graph`` as JSON.
@@ -49,13 +69,12 @@ def fit_ranges(
     """
     tensors = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
     network = Network(graph=Graph.from_json(graph), tensors=tensors)
-    problem = Problem(
+    return Problem(
         JobSpec.from_json(spec),
         network,
         analyse(network),
         {name: load_profile(profile) for name, profile in profiles.items()},
     )
-    return reachable_ranges(problem)
 
 
 def reachable_ranges(problem: Problem) -> dict[str, dict[str, dict[str, float]]]:
@@ -94,20 +113,55 @@ def impossible_limits(spec: JobSpec, ranges: Ranges) -> list[ImpossibleLimit]:
     return found
 
 
+def contradictory_limits(problem: Problem) -> list[ImpossibleLimit]:
+    """Return the devices on which nothing keeps all limits though something keeps each; by search, not by proof."""
+    found: list[ImpossibleLimit] = []
+    for device in problem.spec.devices:
+        bounds = {name: getattr(device.limits, name) for name in COST_OBJECTIVES}
+        limited = [name for name, bound in bounds.items() if bound is not None]
+        if len(limited) < 2:
+            continue
+        closest = _closest(problem, device.name)
+        if closest is not None and (excess := _excess(problem, closest, device.name)) > 0:
+            values = {name: _cost(problem, closest, device.name, name) for name in limited}
+            found.append(ImpossibleLimit(device=device.name, limit=TOGETHER, value=excess, closest=values))
+    return found
+
+
 def feasible_floors(problem: Problem, device: str) -> list[Candidate]:
     """Return corners that keep all limits of a device, or one candidate found below the corners, or nothing."""
     corners = problem.corners()
     feasible = [corner for corner in corners if problem.costs(corner, device).feasible]
-    runs = [corner for corner in corners if problem.costs(corner, device).deployable]
-    if feasible or not runs:
+    if feasible:
         return feasible
+    closest = _closest(problem, device)
+    return [closest] if closest is not None and _excess(problem, closest, device) == 0 else []
+
+
+def _closest(problem: Problem, device: str) -> Candidate | None:
+    """Return what comes closest to all limits of a device, or keeps them; ``None`` if nothing runs there."""
 
     def excess(candidate: Candidate) -> float:
-        costs = problem.costs(candidate, device)
-        return sum(costs.violations.values()) if costs.deployable else math.inf
+        return _excess(problem, candidate, device)
 
-    found = _descended(problem.space, min(runs, key=excess), excess)
-    return [found] if excess(found) == 0 else []
+    runs = [corner for corner in problem.corners() if problem.costs(corner, device).deployable]
+    best: Candidate | None = None
+    for start in sorted(runs, key=excess)[:STARTS]:
+        found = start
+        for _ in range(PASSES):
+            before, found = found, _descended(problem.space, found, excess)
+            if excess(found) == 0:
+                return found
+            if found == before:
+                break
+        if best is None or excess(found) < excess(best):
+            best = found
+    return best
+
+
+def _excess(problem: Problem, candidate: Candidate, device: str) -> float:
+    costs = problem.costs(candidate, device)
+    return sum(costs.violations.values()) if costs.deployable else math.inf
 
 
 def _cost(problem: Problem, candidate: Candidate, device: str, cost: str) -> float:

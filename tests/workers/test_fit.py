@@ -1,11 +1,15 @@
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from hwmodels.profile import builtin_profiles
-from search.space import Candidate
+from search.space import Candidate, Space, Variable
 from tests.workers.conftest import DEVICES, digits_network, make_problem
-from workers.fit import feasible_floors, fit_ranges, impossible_limits, reachable_ranges
+from workers.events import DeviceCosts
+from workers.fit import contradictory_limits, feasible_floors, fit_ranges, impossible_limits, reachable_ranges
+from workers.pricing import violations
+from workers.problem import Problem
 from workers.spec import COST_OBJECTIVES, DeviceTarget, JobSpec, Limits
 
 MCU = "stm32h743"
@@ -83,3 +87,41 @@ def test_corners_are_candidates_of_the_space(spec: JobSpec) -> None:
     assert len(set(corners)) == len(corners)
     assert Candidate(tuple(len(variable.choices) - 1 for variable in problem.space.variables)) in corners
     assert Candidate((0,) * len(problem.space.variables)) in corners
+
+
+class Seesaw:
+    """A device on which what saves bytes costs time: one variable, latency 4 - choice, bytes 100 * (1 + choice)."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.space = Space((Variable(name="weights a", choices=(2, 4, 6, 8)),))
+
+    def corners(self) -> list[Candidate]:
+        return [Candidate((0,)), Candidate((3,))]
+
+    def costs(self, candidate: Candidate, device: str) -> DeviceCosts:
+        (choice,) = candidate.indices
+        costs = DeviceCosts(latency_ms=4.0 - choice, energy_mj=1.0, model_bytes=100 * (1 + choice), peak_memory_bytes=1)
+        return replace(costs, violations=violations(costs, self.spec.devices[0].limits))
+
+
+def test_limits_that_can_each_be_kept_but_not_together_are_told_with_what_comes_closest(spec: JobSpec) -> None:
+    problem = cast(Problem, Seesaw(limited(spec, latency_ms=2.0, model_bytes=200)))
+
+    (found,) = contradictory_limits(problem)
+
+    # Choice 1 has 3 ms, half above 2 ms, and 200 bytes; choice 2 has 2 ms and 300 bytes, half above 200.
+    assert (found.device, found.limit, found.value) == (MCU, "together", 0.5)
+    assert found.closest in ({"latency_ms": 3.0, "model_bytes": 200.0}, {"latency_ms": 2.0, "model_bytes": 300.0})
+    assert feasible_floors(problem, MCU) == []
+
+
+def test_limits_between_the_corners_do_not_contradict_each_other(spec: JobSpec) -> None:
+    problem = cast(Problem, Seesaw(limited(spec, latency_ms=3.0, model_bytes=200)))
+
+    assert contradictory_limits(problem) == []
+    assert feasible_floors(problem, MCU) == [Candidate((1,))]
+
+
+def test_loose_limits_do_not_contradict_each_other(spec: JobSpec) -> None:
+    assert contradictory_limits(make_problem(limited(spec, latency_ms=5.0, model_bytes=90_000))) == []

@@ -16,11 +16,12 @@ from compress.network.onnx_import import import_onnx
 from compress.network.quantized_onnx import read_any_onnx
 from compress.network.zoo import from_architecture
 from compress.plan import Plan
+from compress.rewrites import remove_dead_channels
 from compress.structure import analyse, restructure
 from compress.workload import workload
 from hwmodels.errors import UnknownNameError
 from search.strategies import STRATEGIES
-from workers.fit import fit_ranges, impossible_limits
+from workers.fit import contradictory_limits, fit_problem, impossible_limits, reachable_ranges
 from workers.ingest.protocol import IngestError, write_json
 from workers.spec import JobSpec
 
@@ -44,6 +45,7 @@ def ingest_model(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, An
         network = from_architecture(architecture, path)
     else:
         raise IngestError("data", "belongs to an ONNX file; the weights of an architecture are one file")
+    network = remove_dead_channels(network)
     check_network(network)
     description = describe(network)
     write_json(folder / GRAPH_FILE, network.graph.to_json())
@@ -109,8 +111,9 @@ def fit(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     if spec.strategy not in STRATEGIES.names():
         raise UnknownNameError("strategy", f"must be one of {', '.join(STRATEGIES.names())}", spec.strategy)
     graph = json.loads(Path(parameters["graph"]).read_bytes())
-    ranges = fit_ranges(graph, parameters["tensors"], parameters["spec"], parameters["profiles"])
-    impossible = impossible_limits(spec, ranges)
+    problem = fit_problem(graph, parameters["tensors"], parameters["spec"], parameters["profiles"])
+    ranges = reachable_ranges(problem)
+    impossible = impossible_limits(spec, ranges) or contradictory_limits(problem)
     return {"ranges": ranges, "impossible": [asdict(limit) for limit in impossible]}
 
 
