@@ -265,7 +265,7 @@ class Client:
         return self._get(f"/v1/jobs/{job_id}/best", TrialRead, device=device, accuracy_drop=accuracy_drop)
 
     def download_checkpoint(self, trial_id: str, path: str | Path, *, format: str = "packed") -> Path:
-        """Write a trial's checkpoint to ``path``: ``packed`` (a zip) or ``onnx``."""
+        """Write a trial's checkpoint to ``path``: ``packed`` (a zip) or ``onnx``; ``fine_tuned`` and ``fine_tuned_onnx`` if it was."""
         return self._download(f"/v1/trials/{trial_id}/checkpoint", path, format=format)
 
     def download_best(
@@ -273,6 +273,10 @@ class Client:
     ) -> Path:
         """Write the best trial's checkpoint to ``path``."""
         return self._download(f"/v1/jobs/{job_id}/best/checkpoint", path, device=device, format=format)
+
+    def download_study(self, job_id: str, path: str | Path, *, device: str | None = None) -> Path:
+        """Write a job's trials to ``path`` as an Optuna journal."""
+        return self._download(f"/v1/jobs/{job_id}/study", path, device=device)
 
     def events(self, job_id: str, *, after: str = "") -> Iterator[ServerEvent]:
         """Yield a job's events from one connection, those after the event ``after``; ends when the server closes."""

@@ -13,6 +13,7 @@ from service.cli.demo import demo
 from service.cli.devices import devices
 from service.cli.dispatch import dispatch
 from service.cli.doctor import doctor
+from service.cli.export_study import export_study
 from service.cli.pull import pull
 from service.cli.rerank import rerank
 from service.cli.sensitivity import sensitivity
@@ -35,6 +36,7 @@ for command in (
     listing.front,
     sensitivity,
     rerank,
+    export_study,
     pull,
     listing.estimate,
     bench,
