@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.apply import apply, prepare
+from compress.apply import Compressed, apply, float_weights, prepare
 from compress.evaluate import logits, top1
 from compress.imitation import ImitationSettings, Imitator
 from compress.network.build import build_module
@@ -21,10 +21,13 @@ from compress.plan import OperatorChoice, Parameter, Plan
 from workers.early_stopping import Right, hopeless, looks, pack, unpack
 from workers.imitating import TrainedTensors
 from workers.job import JobData
-from workers.packaging import Package, package
+from workers.packaging import Package, joined, package
 from workers.pricing import Price, Pricing
 
 _SEARCH_ORDER = 1  # keeps this randomness apart from the split's
+
+HELD_OUT = 0.2
+"""Share of the search images that fine-tuning does not train on: they choose among its runs."""
 
 WORST_DIVERGENCE = 1e3
 """In the place of an infinite one."""
@@ -140,16 +143,47 @@ class Evaluator:
         return _divergence(self._float_calibration, found), _finite(float(losses.double().mean()))
 
     def package(self, plan: Mapping[str, Any], *, number: int, measured_correct: int, price: Price) -> Package:
-        """Pack, export, reload and measure again what a plan leads to; see ``packaging.package``."""
+        """Pack, export, reload and measure again what a plan leads to; see ``packaging.package``.
+
+        If the job asks for it, the network is then fine-tuned and packed once more; see ``packaging.joined``.
+        """
+        compressed = apply(self._prepared, Plan.from_json(plan))
+        packed = self._packed(compressed, number, measured_correct, price, self._search)
+        if self._job.spec.finetune is None:
+            return packed
+        # Ray Tune takes seconds to import, and most jobs never need it.
+        from workers.finetuning import Material, tune_finalist
+
+        images, labels = self._search
+        kept = max(1, round(len(images) * HELD_OUT))
+        held_out = images[-kept:], labels[-kept:]
+        tuned = tune_finalist(
+            Material(
+                compressed=compressed,
+                start=float_weights(self._prepared, compressed.plan),
+                teacher=self._network,
+                images=torch.cat([self._calibration, images[:-kept]]),
+                held_out=held_out[0],
+                spec=self._job.spec.finetune,
+                seed=self._job.spec.seed,
+            )
+        )
+        right = top1(logits(build_module(tuned.compressed.network), held_out[0])) == held_out[1]
+        again = self._packed(tuned.compressed, number, int(right.sum()), price, held_out)
+        return joined(packed, again, settings=tuned.settings.to_json(), runs=tuned.runs)
+
+    def _packed(
+        self, compressed: Compressed, number: int, correct: int, price: Price, measured_on: tuple[Tensor, Tensor]
+    ) -> Package:
         job = self._job
         return package(
-            apply(self._prepared, Plan.from_json(plan)),
+            compressed,
             number=number,
             spec=job.spec,
-            measured_correct=measured_correct,
+            measured_correct=correct,
             price=price,
             pricing=Pricing(job.shapes, job.structure, job.spec.devices, job.profiles),
-            search=self._search,
+            search=measured_on,
             test=self._test,
             float_right_on_test=self._float_test,
         )

@@ -4,19 +4,19 @@ import importlib.metadata
 import io
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
-from compress.export.onnx_qdq import export_onnx
 from torch import Tensor
 
 from compress.apply import Compressed
 from compress.checkpoint import archive, load, save
 from compress.evaluate import logits, top1
+from compress.export.onnx_qdq import export_onnx
 from compress.plan import Plan
 from workers.pricing import Price, Pricing
 from workers.spec import JobSpec
@@ -24,6 +24,7 @@ from workers.spec import JobSpec
 PACKED_FILE = "packed.zip"
 ONNX_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
+FINE_TUNED_FILES = {PACKED_FILE: "fine_tuned.zip", ONNX_FILE: "fine_tuned.onnx"}
 
 TORCH_TOLERANCE_IMAGES = 1
 ONNX_TOLERANCE = 0.005  # of accuracy, or one image where the search split has fewer than 200
@@ -117,6 +118,19 @@ def package(
         files={PACKED_FILE: packed.getvalue(), ONNX_FILE: onnx_bytes},
         verification={**figures, "failures": failures},
     )
+
+
+def joined(
+    packed: Package, tuned: Package, *, settings: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
+) -> Package:
+    """Return a trial's package with its fine-tuned network beside it: more files, and what reloading them showed.
+
+    The fine-tuned network was verified on the search images that it was not trained on; its test images are those of
+    the trial. Whether the trial itself is verified does not depend on it.
+    """
+    files = {FINE_TUNED_FILES[name]: content for name, content in tuned.files.items()}
+    verification = {**tuned.verification, "settings": dict(settings), "runs": [dict(run) for run in runs]}
+    return Package(files={**packed.files, **files}, verification={**packed.verification, "fine_tuned": verification})
 
 
 def paired(right: Tensor, float_right: Tensor) -> dict[str, Any]:

@@ -80,10 +80,28 @@ class SplitSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuneSpec:
+    """How finalists are fine-tuned once they are packed: so many runs by Ray Tune, each of at most so many epochs.
+
+    ``augment`` moves and mirrors training images at random: right for photographs, wrong for digits.
+    """
+
+    epochs: int = 3
+    trials: int = 4
+    method: str = "lsq"
+    augment: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One job. ``objectives[0]`` is always the accuracy; the first cost objective decides what is best.
 
     ``imitation_steps`` is how long each replacement of a block is trained to do what the block does; 0 is not at all.
+    ``finetune`` asks for fine-tuned finalists.
     """
 
     name: str
@@ -97,6 +115,7 @@ class JobSpec:
     seed: int = 0
     early_stopping: bool = True
     imitation_steps: int = 100
+    finetune: FineTuneSpec | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +139,7 @@ class JobSpec:
             early_stopping=data.get("early_stopping", True),  # jobs of before it was a choice
             seed=data["seed"],
             imitation_steps=data.get("imitation_steps", 0),  # jobs of before had none
+            finetune=FineTuneSpec(**data["finetune"]) if data.get("finetune") else None,
         )
 
 

@@ -61,7 +61,8 @@ def finetune(
         start: Float values of quantized weights by tensor name, before rounding (``apply.restructured_float``); a
             weight that is missing starts from its rounded values, which loses what rounding lost.
         checkpoint: Folder in which the state is kept; a run that was cut off goes on from there, to the same result.
-        report: Called after each epoch with the network in training; may raise to end the run.
+        report: Called after each epoch, its state saved, with the network in training, whose ``compressed`` is what
+            would be deployed now; may raise to end the run.
 
     Raises:
         InputError: The network has not one output, or settings, images and labels do not fit together.
@@ -126,10 +127,10 @@ class _Run:
                     epoch=self._step // self._per_epoch, epochs=settings.epochs, loss=self._losses / self._per_epoch
                 )
                 self._losses = 0.0
-                if report is not None:
-                    report(progress, self.student)
             if checkpoint is not None and (ended or self._step % CHECKPOINT_STEPS == 0):
                 save_state(checkpoint, self.student, self._optimizer, settings, self._step, self._losses)
+            if ended and report is not None:
+                report(progress, self.settled())
 
     @torch.no_grad()
     def settled(self) -> TrainableNetwork:

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from workers.spec import COST_OBJECTIVES, Budget, DeviceTarget, JobSpec, KeepSpec, Limits, SpaceSpec, SplitSpec
+from workers.spec import (
+    COST_OBJECTIVES,
+    Budget,
+    DeviceTarget,
+    FineTuneSpec,
+    JobSpec,
+    KeepSpec,
+    Limits,
+    SpaceSpec,
+    SplitSpec,
+)
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Bits = Annotated[int, Field(ge=1, le=8)]
@@ -96,6 +106,15 @@ class SplitBody(Body):
         return self
 
 
+class FineTuneBody(Body):
+    """So many runs by Ray Tune per finalist, each of at most so many epochs; ``augment`` moves and mirrors images."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    trials: Annotated[int, Field(ge=1, le=100)] = 4
+    method: Literal["lsq", "lsq_plus", "pact", "dorefa", "straight_through"] = "lsq"
+    augment: bool = False
+
+
 JOB_EXAMPLE: dict[str, Any] = {
     "name": "digits on a Pi",
     "model_id": "018f2b1c7a4e0123456789abcdef0123",
@@ -130,6 +149,8 @@ class JobCreate(Body):
     strategy: Name = "auto"
     early_stopping: bool = True
     """Spare candidates that cannot join a front some of the search images."""
+    finetune: FineTuneBody | None = None
+    """Fine-tune finalists once they are packed; none are unless asked for."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("objectives")
@@ -165,6 +186,7 @@ class JobCreate(Body):
             split=SplitSpec(**self.split.model_dump()),
             strategy=self.strategy,
             early_stopping=self.early_stopping,
+            finetune=None if self.finetune is None else FineTuneSpec(**self.finetune.model_dump()),
             seed=self.seed,
         )
 

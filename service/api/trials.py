@@ -24,10 +24,12 @@ from workers.spec import JobSpec
 
 router = APIRouter(prefix="/v1", tags=["trials"])
 
-Format = Literal["packed", "onnx"]
+Format = Literal["packed", "onnx", "fine_tuned", "fine_tuned_onnx"]
 FILE_OF: dict[str, tuple[str, str]] = {
     "packed": ("packed.zip", "application/zip"),
     "onnx": ("model.onnx", "application/octet-stream"),
+    "fine_tuned": ("fine_tuned.zip", "application/zip"),
+    "fine_tuned_onnx": ("fine_tuned.onnx", "application/octet-stream"),
 }
 Device = Annotated[str | None, Query(max_length=100, description="One of the job's devices; the first by default")]
 Axis = Annotated[str | None, Query(max_length=50)]
@@ -113,6 +115,13 @@ def _download(services: Services, trial: TrialRecord, format: Format) -> Streami
         raise ConflictError(
             f"the checkpoint of trial {trial.number} disagreed with its trial when it was reloaded: "
             f"{trial.checkpoint['verification'].get('failures')}",
+            code="checkpoint_not_verified",
+        )
+    tuned = trial.checkpoint["verification"].get("fine_tuned", {})
+    if format.startswith("fine_tuned") and tuned.get("failures"):
+        raise ConflictError(
+            f"the fine-tuned checkpoint of trial {trial.number} disagreed with itself when it was reloaded: "
+            f"{tuned['failures']}",
             code="checkpoint_not_verified",
         )
     if file not in trial.checkpoint["files"]:

@@ -47,6 +47,10 @@ def submit(
             help="Job as a JSON file, as the REST API takes it; options override it.", exists=True, dir_okay=False
         ),
     ] = None,
+    finetune: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fine-tune finalists for so many epochs; what is trained with is in --spec."),
+    ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Submitting twice with one key makes one job.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it ends.")] = False,
     url: Url = DEFAULT_URL,
@@ -75,6 +79,7 @@ def submit(
     }
     _override(job, "space", space)
     _override(job, "budget", {"trials": trials, "minutes": minutes})
+    _override(job, "finetune", {"epochs": finetune})
     if model is None and "model_id" not in job:
         raise typer.BadParameter("say which network: --model FILE, or model_id in --spec")
     if not job.get("devices"):

@@ -53,8 +53,8 @@ class SquashedWeight(WeightGrid):
         quantizer = coded.format.build(numerics)
         if not isinstance(quantizer, UniformQuantizer):
             raise TypeError(f"tanh needs the uniform quantizer, got {coded.format.quantizer}")
-        self._coded = coded
-        self.quantizer = quantizer
+        self._coded, self._numerics = coded, numerics
+        self._low, self._high = quantizer.low, quantizer.high
         self.plain = PlainWeight(values)
         step = torch.tensor([2 / (quantizer.high - quantizer.low)])
         self.register_buffer("log_step", step.log())
@@ -72,15 +72,14 @@ class SquashedWeight(WeightGrid):
     def coded(self) -> CodedWeight:
         """Return the codes of what was rounded; the scales are steps times gains."""
         step = self.get_buffer("log_step").exp()
-        self.quantizer.scale = step
-        codes = self.quantizer.encode(self._squashed().detach())
+        quantizer = self._coded.format.build(self._numerics)
+        quantizer.scale = step
+        codes = quantizer.encode(self._squashed().detach())
         scale = (step * self.log_gain.detach().exp()).contiguous()
         return replace(self._coded, codes=replace(codes, parameters={"scale": scale}))
 
     def _rounded(self) -> Tensor:
-        rounded: Tensor = RoundWeight.apply(
-            self._squashed(), self.get_buffer("log_step"), self.quantizer.low, self.quantizer.high, FIXED
-        )
+        rounded: Tensor = RoundWeight.apply(self._squashed(), self.get_buffer("log_step"), self._low, self._high, FIXED)
         return rounded
 
     def _squashed(self) -> Tensor:

@@ -103,10 +103,10 @@ class SteppedWeight(WeightGrid):
         quantizer = coded.format.build(numerics)
         if not isinstance(quantizer, UniformQuantizer):
             raise TypeError(f"a learned step needs the uniform quantizer, got {coded.format.quantizer}")
-        self._coded = coded
+        self._coded, self._numerics = coded, numerics
+        self._low, self._high = quantizer.low, quantizer.high
         self._learns = learns
         self._power_of_two = numerics.scale_format == "power_of_two"
-        self.quantizer = quantizer
         self.plain = PlainWeight(within_cells(values, coded, quantizer))
         self.log_step = nn.Parameter(coded.codes.parameters["scale"].float().clamp_min(LEAST_STEP).log())
 
@@ -119,15 +119,14 @@ class SteppedWeight(WeightGrid):
 
     def forward(self) -> Tensor:
         """Return the weight on its grid."""
-        rounded: Tensor = RoundWeight.apply(
-            self.plain(), self._log_step(), self.quantizer.low, self.quantizer.high, self._learns
-        )
+        rounded: Tensor = RoundWeight.apply(self.plain(), self._log_step(), self._low, self._high, self._learns)
         return rounded
 
     def coded(self) -> CodedWeight:
         """Return codes with the learned step; an all-zero channel stays zero."""
-        self.quantizer.scale = self._log_step().detach().exp()
-        return replace(self._coded, codes=self.quantizer.encode(self.plain().detach()))
+        quantizer = self._coded.format.build(self._numerics)
+        quantizer.scale = self._log_step().detach().exp()
+        return replace(self._coded, codes=quantizer.encode(self.plain().detach()))
 
     def _log_step(self) -> Tensor:
         return in_power_of_two(self.log_step) if self._power_of_two else self.log_step
