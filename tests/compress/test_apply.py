@@ -203,3 +203,67 @@ def test_a_module_that_overwrites_what_nobody_reads_any_more_computes_the_same(n
 
     assert torch.equal(found, run(compressed.network, kept)[0])  # the runner gives every value memory of its own
     assert torch.equal(x, kept)
+
+
+NUMERICS = [
+    Numerics(weight_rounding="adaround"),
+    Numerics(equalisation="cross_layer"),
+    Numerics(weight_granularity="group"),
+    Numerics(weight_symmetry="asymmetric"),
+    Numerics(activation_range="kl"),
+    Numerics(activation_source="float"),
+]
+
+
+@pytest.mark.parametrize("numerics", NUMERICS, ids=str)
+@pytest.mark.parametrize("name", ["residual", "inverted"])
+def test_every_option_gives_a_network_near_the_float_one_and_the_same_one_twice(name: str, numerics: Numerics) -> None:
+    network = NETWORKS[name]()
+    plan = uniform_plan(network, 6, 8, numerics=numerics)
+
+    compressed, again = (apply(prepared(network), plan) for _ in range(2))
+
+    assert 0 < relative_error(network, compressed) < 0.2
+    assert all(torch.equal(tensor, again.network.tensors[key]) for key, tensor in compressed.network.tensors.items())
+
+
+def test_correcting_biases_restores_means_and_changes_no_weight() -> None:
+    network = residual()
+    base = prepared(network)
+    nothing = apply(base, uniform_plan(network, 3, 8, repair="none"))
+
+    corrected = apply(base, uniform_plan(network, 3, 8, repair="bias_correction"))
+
+    for name, coded in corrected.coded.items():
+        assert torch.equal(coded.codes.parameters["scale"], nothing.coded[name].codes.parameters["scale"])
+    (wanted,), (before,), (after,) = (run(each, base.images) for each in (network, nothing.network, corrected.network))
+    assert (after.mean(0) - wanted.mean(0)).norm() < 0.2 * (before.mean(0) - wanted.mean(0)).norm()
+
+
+def test_ranges_of_every_width_come_from_one_pass_over_the_float_network() -> None:
+    network = residual()
+    base = prepared(network)
+    stored = dict(base.histograms())
+
+    plans = [uniform_plan(network, 8, bits, numerics=Numerics(activation_source="float")) for bits in (2, 5, 8)]
+    grids = [{node.name: node.attributes["scale"] for node in grid_nodes(apply(base, plan))} for plan in plans]
+
+    assert {name: id(each) for name, each in base.histograms().items()} == {
+        name: id(each) for name, each in stored.items()
+    }
+    for plan, found in zip(plans, grids, strict=True):
+        assert found == {node.name: node.attributes["scale"] for node in grid_nodes(apply(prepared(network), plan))}
+    assert grids[0]["x/quantize2"] > grids[1]["x/quantize5"] > grids[2]["x/quantize8"]
+
+
+def grid_nodes(compressed: Compressed) -> list[Node]:
+    return [node for node in compressed.network.graph.nodes if node.op == "quantize"]
+
+
+@pytest.mark.parametrize("field", ["weight_rounding", "equalisation", "activation_source", "activation_range"])
+def test_unknown_numerics_are_answered_with_the_known_ones(field: str) -> None:
+    network = residual()
+    numerics = Numerics(**{field: "magic"})  # type: ignore[arg-type]
+
+    with pytest.raises(UnknownNameError, match=f"{field}.*must be one of"):
+        apply(prepared(network), uniform_plan(network, 8, 8, numerics=numerics))
