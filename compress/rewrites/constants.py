@@ -67,7 +67,7 @@ def _constants(node: Node, network: Network, known: Mapping[str, Tensor]) -> Ten
     if node.op in _POOLS:
         return known[value]
     if node.op == "avg_pool":
-        return torch.where(known[value] == 0, 0.0, torch.nan) if any(_sizes(node, "padding")) else known[value]
+        return known[value].masked_fill(known[value] != 0, torch.nan) if any(_sizes(node, "padding")) else known[value]
     if node.op == "mean" and set(_sizes(node, "dims")) == {2, 3}:
         return known[value]
     if node.op in ("flatten", "reshape") and len(shapes[node.outputs[0]]) == 2:
@@ -76,21 +76,26 @@ def _constants(node: Node, network: Network, known: Mapping[str, Tensor]) -> Ten
 
 
 def _of_layer(node: Node, network: Network, known: Mapping[str, Tensor]) -> Tensor:
-    """Output channels that only read zeros, or constants that make the same everywhere."""
-    weight = network.tensors[node.parameters["weight"]].to(torch.float64)
-    bias = network.tensors[node.parameters["bias"]].to(torch.float64) if "bias" in node.parameters else None
-    inner = network.graph.shapes[node.inputs[0]][1]
-    read = known.get(node.inputs[0], torch.full((inner,), torch.nan, dtype=torch.float64))
-    groups = node.attributes.get("groups", 1)
+    """Output channels that read nothing that varies: zeros, or constants that make the same everywhere."""
+    weight, groups = network.tensors[node.parameters["weight"]], node.attributes.get("groups", 1)
     if not isinstance(groups, int):
         raise TypeError(f"{node.name}: groups must be an integer, got {groups!r}")
+    inner = network.graph.shapes[node.inputs[0]][1]
+    read = known.get(node.inputs[0], torch.full((inner,), torch.nan, dtype=torch.float64))
     if not without_border(node):
-        read = torch.where(read == 0, 0.0, torch.nan)
-    per_output = read.reshape(groups, 1, -1).expand(-1, len(weight) // groups, -1).reshape(len(weight), -1)
-    unread = weight.flatten(2).eq(0).all(2) if weight.ndim > 2 else weight == 0
-    taps = weight.flatten(2).sum(2) if weight.ndim > 2 else weight
-    share = torch.where(unread, 0.0, taps * per_output).sum(1)
-    return share if bias is None else share + bias
+        read = read.masked_fill(read != 0, torch.nan)
+    rows = zip(weight.chunk(groups), read.chunk(groups), strict=True)
+    share = torch.cat([_share(part.flatten(2) if part.ndim > 2 else part[..., None], of) for part, of in rows])
+    return share + network.tensors[node.parameters["bias"]].to(torch.float64) if "bias" in node.parameters else share
+
+
+def _share(weight: Tensor, read: Tensor) -> Tensor:
+    """Return the outputs of ``weight`` ``(out, in, taps)`` without bias; large weights are not copied whole."""
+    varies = read.isnan()
+    if bool(varies.all()):
+        return torch.where(weight.any(2).any(1), torch.nan, torch.zeros(len(weight), dtype=torch.float64))
+    constant = weight[:, ~varies].to(torch.float64).sum(2) @ read[~varies]
+    return torch.where(weight[:, varies].any(2).any(1), torch.nan, constant)
 
 
 def _of_batch_norm(node: Node, network: Network, read: Tensor | None) -> Tensor:

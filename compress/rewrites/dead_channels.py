@@ -42,6 +42,8 @@ def remove_dead_channels(network: Network) -> Network:
     if any(tensor.is_meta for tensor in network.tensors.values()):
         return network
     constants = channel_constants(network)
+    if not constants:
+        return network
     groups = candidate_groups(network).groups
     kept: dict[str, Kept] = {}
     for group in groups:
