@@ -18,6 +18,7 @@ from service.api import (
     problems,
     rerank,
     sensitivity,
+    studies,
     tokens,
     trials,
 )
@@ -33,7 +34,21 @@ from service.pages.routes import router as pages
 from service.services import Services
 from service.settings import Settings
 
-ROUTERS = (models, datasets, devices, estimates, jobs, events, trials, rerank, sensitivity, tokens, problems, health)
+ROUTERS = (
+    models,
+    datasets,
+    devices,
+    estimates,
+    jobs,
+    events,
+    trials,
+    rerank,
+    studies,
+    sensitivity,
+    tokens,
+    problems,
+    health,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
