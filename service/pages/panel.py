@@ -111,6 +111,14 @@ def _checks(trial: TrialDetail) -> Iterator[Check]:
             f"{display.accuracy(test['correct'] / test['images'])}, float network "
             f"{display.accuracy(test['float_correct'] / test['images'])}; difference between {low} and {high} (95 %)",
         )
+    if tuned := verification.get("fine_tuned"):
+        right = tuned["test"]["correct"] / tuned["test"]["images"]
+        failures = tuned["failures"]
+        yield Check(
+            good=not failures,
+            text=f"fine-tuned ({tuned['settings']['method']}, {tuned['settings']['epochs']} epochs): "
+            + (f"not verified: {'; '.join(failures)}" if failures else f"{display.accuracy(right)} on the test images"),
+        )
 
 
 def _no_checkpoint(job: JobRead, row: TrialRow) -> str:
