@@ -5,7 +5,7 @@ ranges and no repair, which is what there is without a method; ranges from extre
 as published; least-squares ranges on the typical images instead; and real training images. Every layer has the width.
 Differences are paired: on the same test images, with the 95 % interval of the difference.
 
-    python -m benchmarks.data_free --data DATA [--images 9979] [--steps 150] [--typical 256] [--json FILE]
+    python -m benchmarks.data_free --data DATA [--images 9979] [--steps 60] [--typical 128] [--json FILE]
 """
 
 import time
@@ -32,8 +32,8 @@ def main() -> None:
     """Measure and print the table."""
     arguments = common.parser(__doc__)
     arguments.add_argument("--images", type=int, default=9979, help="test images (all)")
-    arguments.add_argument("--typical", type=int, default=256, help="images that match statistics (256)")
-    arguments.add_argument("--steps", type=int, default=150, help="steps of their making (150)")
+    arguments.add_argument("--typical", type=int, default=128, help="images that match statistics (128)")
+    arguments.add_argument("--steps", type=int, default=60, help="steps of their making (60)")
     options = arguments.parse_args()
     files = common.require_files(options.data, (TRAIN_FILE, cifar.TEST_FILE, cifar.RESNET20_FILE))
     network = from_architecture("cifar_resnet20", files[cifar.RESNET20_FILE])

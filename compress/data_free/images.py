@@ -29,9 +29,9 @@ class ImageGeneration:
     ``typical`` images match statistics, ``extreme`` ones ask for classes, in turn.
     """
 
-    typical: int = 256
+    typical: int = 128
     extreme: int = 64
-    steps: int = 200
+    steps: int = 60
     learning_rate: float = 0.1
     batch_size: int = 128
     bounds: tuple[float, float] = (-2.2, 2.7)
