@@ -18,7 +18,7 @@ from statistics import median
 import onnxruntime
 
 from hwmodels.errors import InputError
-from hwmodels.measure.machine import processor_facts
+from hwmodels.measure.processor import processor_facts
 from hwmodels.measure.session import feeds, run_times_us, session
 
 ROUNDS = 2  # sessions of their own: memory lies elsewhere, and what disturbs one does not disturb the other

@@ -1,7 +1,6 @@
 """Measure this machine, and write what was found as a profile."""
 
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import onnxruntime
 
 from hwmodels.estimate import Pricer
 from hwmodels.measure.graphs import GraphWriter
+from hwmodels.measure.processor import processor_facts
 from hwmodels.measure.sampling import random_network
 from hwmodels.measure.session import Event, feeds, launches, run_times_us, session
 from hwmodels.measure.traces import kernel_measurements, without_names
@@ -229,20 +229,6 @@ def _fallbacks(classes: Mapping[str, Regressor]) -> dict[str, str]:
             if nearest is not None and f"{name}{suffix}" not in classes:
                 found[f"{name}{suffix}"] = nearest
     return found
-
-
-def processor_facts() -> tuple[str, float]:
-    """Return this processor's name and clock in GHz."""
-    name, mhz = platform.processor() or platform.machine(), 0.0
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-            elif key.strip() == "cpu MHz":
-                mhz = float(value)
-    return name, mhz / 1e3 if mhz > 0 else 1.0
 
 
 def _validation(kind: str, errors: ErrorSummary) -> dict[str, Any]:
