@@ -48,7 +48,7 @@ class SpaceSpec:
     quantizers: tuple[str, ...] = ("uniform",)
     pruners: tuple[str, ...] = ("l2",)
     keep_ratios: tuple[float, ...] = (0.5, 0.625, 0.75, 0.875, 1.0)
-    operators: tuple[str, ...] = ("original", "skip", "low_rank")
+    operators: tuple[str, ...] = ("original", "skip", "low_rank", "segregated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
