@@ -22,7 +22,7 @@ DEVICES = ("raspberry-pi-4", "stm32h743")
 def main() -> int:
     """Print the table; return 1 if early stopping changes the fronts by more than seeds do."""
     arguments = common.parser(__doc__)
-    arguments.add_argument("--trials", type=int, default=80, help="trials of each search (80)")
+    arguments.add_argument("--trials", type=int, default=60, help="trials of each search (60)")
     arguments.add_argument("--seeds", type=int, default=3, help="seeds (3)")
     arguments.add_argument("--strategies", nargs="+", default=["auto", "nsga2", "random"], help="auto nsga2 random")
     options = arguments.parse_args()
@@ -68,6 +68,7 @@ def run(strategy: str, seed: int, *, early: bool, trials: int, known: Sensitivit
         budget=Budget(trials=trials),
         strategy=strategy,
         early_stopping=early,
+        imitation_steps=0,
         seed=seed,
     )
     found = searched(start_payload(spec, known), known)

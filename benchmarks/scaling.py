@@ -131,6 +131,7 @@ def job(trials: int, strategy: str) -> JobSpec:
         budget=Budget(trials=trials),
         strategy=strategy,
         early_stopping=False,
+        imitation_steps=0,
     )
 
 

@@ -63,6 +63,7 @@ def job(devices: tuple[str, ...], strategy: str, seed: int, trials: int) -> JobS
         split=SplitSpec(calibration=0.1, search=0.5),
         budget=Budget(trials=trials),
         strategy=strategy,
+        imitation_steps=0,
         seed=seed,
     )
 
