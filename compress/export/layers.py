@@ -12,6 +12,7 @@ from compress.weights import accumulator_steps
 Emitter = Callable[[GraphWriter, Node], None]
 
 _INT32_MAX = 2**31 - 1
+_INT4 = range(-8, 8)
 
 
 def quantize(writer: GraphWriter, node: Node) -> None:
@@ -154,10 +155,12 @@ def _weight(writer: GraphWriter, node: Node, *, transposed: bool = False) -> str
         values, axis = values.T, 1 - axis
     per_channel = scale.size > 1 or values.shape[axis] == 1
     scale = scale if per_channel else scale.reshape(())
+    narrow = writer.int4 and values.min() >= _INT4.start and values.max() < _INT4.stop
+    levels = writer.int4_constant if narrow else writer.constant
     inputs = [
-        writer.constant(values, f"{tensor}/levels"),
+        levels(values, f"{tensor}/levels"),
         writer.constant(scale, f"{tensor}/scale"),
-        writer.constant(np.zeros_like(scale, np.int8), f"{tensor}/zero_point"),
+        levels(np.zeros_like(scale, np.int8), f"{tensor}/zero_point"),
     ]
     options: dict[str, Any] = {"axis": axis} if per_channel else {}
     return writer.add("DequantizeLinear", inputs, f"{tensor}/dq", **options)

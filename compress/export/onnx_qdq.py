@@ -19,20 +19,26 @@ EMITTERS: Mapping[str, Emitter] = {**layers.EMITTERS, **values.EMITTERS}
 """What writes each operator of ``compress.network.ops.OPS``."""
 
 
-def export_onnx(compressed: Compressed, path: Path) -> None:
+def export_onnx(compressed: Compressed, path: Path, *, int4: bool = False) -> None:
     """Write the network as ONNX. See ``onnx_bytes``."""
-    path.write_bytes(onnx_bytes(compressed))
+    path.write_bytes(onnx_bytes(compressed, int4=int4))
 
 
-def onnx_bytes(compressed: Compressed) -> bytes:
+def onnx_bytes(compressed: Compressed, *, int4: bool = False) -> bytes:
     """Return the network as ONNX, checked by ONNX's own checker.
 
     Weights below eight bits are carried as int8 on their low-bit grid, activations as uint8 (int8 where the plan says
     signed), clipped to their grid, biases of quantized layers as int32 in steps of the accumulator. Any batch size
     runs.
+
+    Args:
+        compressed: The network.
+        int4: Store weights of up to four bits as ONNX INT4, two to a byte. ONNX Runtime 1.32 runs such a file to the
+            same result, but unpacks the weights at every run and computes those layers in float: a small file for
+            runtimes that do better, not a fast one. That is why int8 containers are the default.
     """
     graph = compressed.network.graph
-    writer = GraphWriter(compressed)
+    writer = GraphWriter(compressed, int4=int4)
     for node in graph.nodes:
         EMITTERS[node.op](writer, node)
         if node.op in PASSING_OPS:

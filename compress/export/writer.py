@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from compress.apply import Compressed
 from compress.network.graph import Attribute, Node
@@ -23,8 +23,9 @@ class GraphWriter:
     it.
     """
 
-    def __init__(self, compressed: Compressed) -> None:
+    def __init__(self, compressed: Compressed, *, int4: bool = False) -> None:
         self.compressed = compressed
+        self.int4 = int4
         self.graph = compressed.network.graph
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -51,6 +52,15 @@ class GraphWriter:
         """Add an initializer; return its name."""
         name = self._fresh(name)
         self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def int4_constant(self, array: Array, name: str) -> str:
+        """Add an initializer of ONNX's four-bit integers; return its name."""
+        name = self._fresh(name)
+        nibbles = (array.reshape(-1) & 0xF).astype(np.uint8)
+        pairs = np.append(nibbles, np.zeros(nibbles.size % 2, np.uint8)).reshape(-1, 2)
+        packed = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8).tobytes()  # the first value in the lower half
+        self.initializers.append(helper.make_tensor(name, TensorProto.INT4, array.shape, packed, raw=True))
         return name
 
     def integers(self, values: Sequence[int], name: str) -> str:

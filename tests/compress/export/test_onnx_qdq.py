@@ -93,6 +93,32 @@ def test_weights_are_int8_on_their_low_bit_grid(weight_bits: int) -> None:
     assert arrays["conv/conv.bias/steps"].dtype == np.int32
 
 
+@pytest.mark.parametrize(("weight_bits", "stored"), [(2, "INT4"), (4, "INT4"), (5, "INT8")])
+def test_weights_of_up_to_four_bits_can_be_stored_as_int4(weight_bits: int, stored: str) -> None:
+    compressed = compress(NETWORKS["residual"](), weight_bits, 8)
+    x = images(compressed.network, 3)
+
+    small, plain = onnx_bytes(compressed, int4=True), onnx_bytes(compressed)
+
+    types = {tensor.name: tensor.data_type for tensor in onnx.load_from_string(small).graph.initializer}
+    assert types["a.conv1.weight/levels"] == getattr(onnx.TensorProto, stored)
+    assert (len(small) < len(plain)) == (stored == "INT4")
+    torch.testing.assert_close(run_onnx(small, x)[0], run_onnx(plain, x)[0], rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("activation_type", ["unsigned", "signed"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_reads_passed_on_values_reads_them_from_integers(name: str, activation_type: str) -> None:
+    content = onnx_bytes(compress(NETWORKS[name](), 8, 8, activation_type=activation_type))
+
+    graph = onnx.load_from_string(content).graph
+    source = {value: node.op_type for node in graph.node for value in node.output}
+    weighted = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm")]
+    assert weighted
+    assert all(source[node.input[0]] == "DequantizeLinear" for node in weighted)
+    run_onnx(content, images(NETWORKS[name](), 2))  # ONNX Runtime's own rewriting accepts it
+
+
 def test_a_power_of_two_and_a_whole_tensor_scale_export() -> None:
     compressed = compress(NETWORKS["residual"](), 6, 8, scale_format="power_of_two", weight_granularity="tensor")
     x = images(compressed.network, 3)
