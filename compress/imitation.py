@@ -119,7 +119,9 @@ class Imitator:
     @cached_property
     def features(self) -> BlockFeatures:
         """What all blocks read and write."""
-        return BlockFeatures(self._prepared.folded, self._structure.blocks, self._images, self._settings)
+        return BlockFeatures(
+            self._prepared.folded, (*self._structure.blocks, *self._structure.stages), self._images, self._settings
+        )
 
     def key(self, block: str, choice: OperatorChoice) -> str:
         """Return under which name ``Structure.adopt`` takes what ``imitate`` finds."""

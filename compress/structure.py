@@ -19,6 +19,7 @@ from compress.network.build import run_shapes
 from compress.network.cutting import Cutter, Follows, Kept
 from compress.network.graph import Network
 from compress.network.groups import ChannelGroup, ChannelGroups, candidate_groups
+from compress.network.stages import stages
 from compress.operators import OPERATORS, Operator, Replacement, apply_operators
 from compress.plan import OperatorChoice, Parameter, Plan
 from compress.pruners import Scores
@@ -34,7 +35,7 @@ KEPT_REPLACEMENTS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """Channel groups and blocks of a network: what a plan's names refer to.
+    """Channel groups, blocks and stages (blocks in a row) of a network: what a plan's names refer to.
 
     Plain data for JSON. Beside that it remembers what every candidate shares: the folded network and the built
     replacements of the networks (with values or on the ``meta`` device) that it was last used with, and the tensors
@@ -43,6 +44,7 @@ class Structure:
 
     groups: ChannelGroups
     blocks: tuple[Block, ...]
+    stages: tuple[Block, ...] = ()
     imitated: Imitated = field(default_factory=dict, init=False, repr=False, compare=False)
     _prepared: list["_Prepared"] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -53,20 +55,24 @@ class Structure:
             prepared.forget_replacements()
 
     def block(self, name: str) -> Block:
-        """Return the block called ``name``.
+        """Return the block or stage called ``name``.
 
         Raises:
             UnknownNameError: There is none.
         """
-        for block in self.blocks:
+        for block in (*self.blocks, *self.stages):
             if block.name == name:
                 return block
-        known = ", ".join(block.name for block in self.blocks) or "(none)"
+        known = ", ".join(block.name for block in (*self.blocks, *self.stages)) or "(none)"
         raise UnknownNameError("operators", f"must name one of the blocks {known}", name)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON; ``from_json`` is the inverse."""
-        return {"groups": self.groups.to_json(), "blocks": [block.to_json() for block in self.blocks]}
+        return {
+            "groups": self.groups.to_json(),
+            "blocks": [block.to_json() for block in self.blocks],
+            "stages": [stage.to_json() for stage in self.stages],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Structure":
@@ -74,11 +80,12 @@ class Structure:
         return cls(
             groups=ChannelGroups.from_json(data["groups"]),
             blocks=tuple(Block.from_json(row) for row in data["blocks"]),
+            stages=tuple(Block.from_json(row) for row in data.get("stages", ())),  # older data has none
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is remembered behind: a structure travels as the plain data that it is."""
-        return {"groups": self.groups, "blocks": self.blocks, "imitated": {}, "_prepared": []}
+        return {"groups": self.groups, "blocks": self.blocks, "stages": self.stages, "imitated": {}, "_prepared": []}
 
     def prepared(self, network: Network) -> "_Prepared":
         """Return what candidates of ``network`` share."""
@@ -100,7 +107,8 @@ class Restructured:
 
 def analyse(network: Network) -> Structure:
     """Return the channel groups and blocks of an ingested network."""
-    return Structure(groups=channel_groups(network), blocks=blocks(network))
+    found = blocks(network)
+    return Structure(groups=channel_groups(network), blocks=found, stages=stages(network, found))
 
 
 def channel_groups(network: Network) -> ChannelGroups:
@@ -216,6 +224,7 @@ class _Prepared:
             for name, choice in operators.items()
             if choice.operator != "original"
         ]
+        _refuse_overlaps([block for block, _ in chosen])
         return apply_operators(self.folded, chosen)
 
     def held_groups(self, operators: Mapping[str, OperatorChoice]) -> set[str]:
@@ -244,6 +253,20 @@ class _Prepared:
                 self._replacements.popitem(last=False)
         self._replacements.move_to_end(key)
         return self._replacements[key]
+
+
+def _refuse_overlaps(chosen: list[Block]) -> None:
+    """Refuse to replace a stage and a block within it.
+
+    Raises:
+        InputError: Two of the blocks share nodes.
+    """
+    owner: dict[str, str] = {}
+    for block in chosen:
+        for node in block.nodes:
+            if node in owner:
+                raise InputError(f"operators.{block.name}", f"must not overlap {owner[node]}, which is replaced, too")
+            owner[node] = block.name
 
 
 def choice_key(block: str, choice: OperatorChoice) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from compress.network.graph import Network
+from compress.network.stages import STAGE
 from compress.operators import OPERATORS
 from compress.operators.labels import expanded, operator_choice
 from compress.placement import LAYER_OPS
@@ -135,18 +136,14 @@ class Problem:
         offered = {variable.name: variable.choices for variable in self.space.variables}
         return [
             (block.name, operator_choice(str(label)))
-            for block in self._structure.blocks
+            for block in (*self._structure.blocks, *self._structure.stages)
             for label in offered.get(f"operator {block.name}", ())
             if label != ORIGINAL
         ]
 
     def _plan(self, values: Mapping[str, Choice]) -> Plan:
         space = self.spec.space
-        operators = {
-            block: operator_choice(str(values[f"operator {block}"]))
-            for block in (row.name for row in self._structure.blocks)
-            if values.get(f"operator {block}", ORIGINAL) != ORIGINAL
-        }
+        operators = self._operators(values)
         layers = self._layers_with(operators)
         held = self._structure.prepared(self._network).held_groups(operators)
         keep_ratios = {
@@ -162,6 +159,17 @@ class Problem:
             layers={layer: self._bits(layer, values) for layer in layers},
             pruner=str(values.get("pruner", space.pruners[0])) if keep_ratios else space.pruners[0],
         )
+
+    def _operators(self, values: Mapping[str, Choice]) -> dict[str, OperatorChoice]:
+        """Return what stands in the place of blocks; within a stage that is replaced nothing else is."""
+        found: dict[str, OperatorChoice] = {}
+        taken: set[str] = set()
+        for block in (*self._structure.stages, *self._structure.blocks):
+            label = str(values.get(f"operator {block.name}", ORIGINAL))
+            if label != ORIGINAL and taken.isdisjoint(block.nodes):
+                found[block.name] = operator_choice(label)
+                taken.update(block.nodes)
+        return found
 
     def _layers_with(self, operators: Mapping[str, OperatorChoice]) -> list[str]:
         """Return the layers of the network with these operators, sorted. Blocks do not overlap: each counts alone."""
@@ -210,13 +218,16 @@ class Problem:
         """Return for each block the operators that fit it, by MACs and then weights of the network with them."""
         found: dict[str, tuple[Choice, ...]] = {}
         folded = self._structure.prepared(self._network).folded
-        for block in self._structure.blocks:
+        labels = [label for offered in self.spec.space.operators for label in expanded(offered) if label != ORIGINAL]
+        operators = {label: OPERATORS.get(operator_choice(label).operator) for label in labels}
+        for block in (*self._structure.blocks, *self._structure.stages):
             fitting = [
                 label
-                for offered in self.spec.space.operators
-                for label in expanded(offered)
-                if label != ORIGINAL and OPERATORS.get(operator_choice(label).operator).fits(block, folded) is None
+                for label, operator in operators.items()
+                if operator.whole_stages == (block.kind == STAGE) and operator.fits(block, folded) is None
             ]
+            if not fitting and block.kind == STAGE:
+                continue
             if any(not self._free(layer) for layer in self._layers.intersection(block.nodes)):
                 fitting = []
             found[f"operator {block.name}"] = tuple(

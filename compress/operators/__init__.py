@@ -3,6 +3,7 @@
 from compress.operators.base import OPERATORS, Operator, Replacement, apply_operators
 from compress.operators.c_ghost import CGhost
 from compress.operators.depthwise_separable import DepthwiseSeparable
+from compress.operators.g_ghost import GGhost
 from compress.operators.kernel import Kernel
 from compress.operators.low_rank import LowRank
 from compress.operators.mgic import Mgic
@@ -15,6 +16,7 @@ __all__ = [
     "OPERATORS",
     "CGhost",
     "DepthwiseSeparable",
+    "GGhost",
     "Kernel",
     "LowRank",
     "Mgic",

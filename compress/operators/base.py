@@ -37,9 +37,11 @@ class Operator(Protocol):
 
     ``parameters`` maps the name of each parameter that a plan may give to its offered values, cheapest first; the
     last one is the default. New layers are named ``<layer>/<role>`` after the layer in whose place they stand.
+    ``whole_stages`` tells operators that replace stages (``compress.network.stages``) from those of blocks.
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]]
+    whole_stages: bool = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Return why the operator cannot stand in the block's place, ``None`` if it can."""

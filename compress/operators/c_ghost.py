@@ -45,6 +45,7 @@ class CGhost:
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {"ratio": (4, 2)}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits blocks in which every offered ratio saves multiplications somewhere."""

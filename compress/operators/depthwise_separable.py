@@ -28,6 +28,7 @@ class DepthwiseSeparable:
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits blocks with a dense convolution larger than 1×1 that gets cheaper."""

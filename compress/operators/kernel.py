@@ -21,6 +21,7 @@ class Kernel:
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {"less_taps": (4, 2)}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits blocks with a padded dense convolution of odd kernel size."""

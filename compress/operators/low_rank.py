@@ -32,6 +32,7 @@ class LowRank:
         "form": ("spatial", "channel"),
         "rank_ratio": (0.25, 0.375, 0.5),
     }
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits blocks in which the highest offered rank saves multiplications somewhere."""

@@ -53,6 +53,7 @@ class Mgic:
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {"group_size": (4, 8)}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits residual units of plain convolutions that keep their shape, where every group size saves weights."""

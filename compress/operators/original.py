@@ -12,6 +12,7 @@ class Original:
     """Leaves the block as it is."""
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits every block."""

@@ -81,6 +81,7 @@ class Segregated:
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits blocks that are one transposed convolution with a stride."""

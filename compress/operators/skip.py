@@ -19,6 +19,7 @@ class Skip:
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits residual units; a unit without shortcut path must not write the network's output."""

@@ -26,6 +26,7 @@ class Width:
     """
 
     parameters: Mapping[str, tuple[Parameter, ...]] = {"width_ratio": (0.25, 0.5, 0.75)}
+    whole_stages = False
 
     def fits(self, block: Block, network: Network) -> str | None:
         """Fits blocks that have channels of their own."""

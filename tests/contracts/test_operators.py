@@ -12,6 +12,7 @@ from compress.export import export_onnx
 from compress.imitation import ImitationSettings, Imitator
 from compress.network.build import run_shapes
 from compress.network.graph import Network
+from compress.network.stages import STAGE
 from compress.operators import OPERATORS
 from compress.plan import LayerBits, OperatorChoice, Plan
 from compress.runner import run
@@ -37,7 +38,21 @@ def enlarged() -> Network:
     return net.network(net.head(net.op("relu2", "relu", up), 6))
 
 
+def staged() -> Network:
+    """Three units in a row, the first of which doubles the channels."""
+    net = Builder(3, 6, 6)
+    value = net.op("stem.relu", "relu", net.conv("stem", "x", (3, 8)))
+    width = 8
+    for unit in "abc":
+        inner = net.op(f"{unit}.relu1", "relu", net.conv(f"{unit}.conv1", value, (width, 16)))
+        inner = net.conv(f"{unit}.conv2", inner, (16, 16))
+        around = value if width == 16 else net.conv(f"{unit}.match", value, (width, 16), kernel=1)
+        value, width = net.op(f"{unit}.relu2", "relu", net.op(f"{unit}.add", "add", inner, around)), 16
+    return net.network(net.head(value, 16))
+
+
 _BLOCKY = {
+    "staged": staged,
     "residual": residual,
     "projected": projected,
     "wide": wide,
@@ -52,8 +67,14 @@ def _cases() -> list[tuple[str, str, str]]:
     for name, build in _BLOCKY.items():
         network = build()
         folded = analyse(network).prepared(network).folded
-        for block in analyse(network).blocks:
-            fitting = [op for op in OPERATORS.names() if OPERATORS.get(op).fits(block, folded) is None]
+        structure = analyse(network)
+        for block in (*structure.blocks, *structure.stages):
+            fitting = [
+                op
+                for op in OPERATORS.names()
+                if OPERATORS.get(op).whole_stages == (block.kind == STAGE)
+                and OPERATORS.get(op).fits(block, folded) is None
+            ]
             cases += [(operator, name, block.name) for operator in fitting]
     return cases
 
