@@ -181,3 +181,23 @@ def macs(network: Network) -> int:
             inputs, outputs = ([shapes[value] for value in side] for side in (node.inputs, node.outputs))
             total += OPS[node.op].macs(node, inputs, outputs, weight)
     return total
+
+
+def regnet_x(depths: tuple[int, ...], widths: tuple[int, ...], group_width: int) -> Network:
+    """RegNetX for ImageNet: bottlenecks without narrowing, their 3×3 convolutions in groups."""
+    net = Writer()
+    value, width = net.layer("stem", "input", (3, 32), kernel=3, stride=2, relu=True), 32
+    for stage, (blocks, wider) in enumerate(zip(depths, widths, strict=True)):
+        for block in range(blocks):
+            name, entry = f"{stage}.{block}", value
+            stride = 1 if block else 2
+            groups = wider // min(wider, group_width)
+            value = net.layer(f"{name}.conv1", value, (width, wider), relu=True)
+            value = net.layer(f"{name}.conv2", value, (wider,) * 2, kernel=3, stride=stride, groups=groups, relu=True)
+            value = net.layer(f"{name}.conv3", value, (wider, wider))
+            if not block:
+                entry = net.layer(f"{name}.match", entry, (width, wider), stride=stride)
+            value, width = net.add(f"{name}.relu", "relu", net.add(f"{name}.add", "add", value, entry)), wider
+    value = net.add("pool", "global_avg_pool", value)
+    net.linear("head", net.add("flat", "flatten", value, start_dim=1, end_dim=-1), (width, 1000))
+    return net.network(3, 224, 224)

@@ -1,13 +1,17 @@
 import pytest
 import torch
 
+from compress.network.blocks import blocks
 from compress.network.graph import Network
+from compress.network.groups import ChannelGroups
+from compress.network.stages import stages
 from compress.operators import OPERATORS
 from compress.plan import OperatorChoice, Plan
 from compress.runner import run
 from compress.structure import Structure, analyse, restructure
 from hwmodels.errors import InputError
 from tests.compress.networks import Builder, images
+from tests.compress.operators.architectures import macs, parameters, regnet_x
 
 STAGE = "a..d"
 
@@ -120,3 +124,27 @@ def test_a_single_unit_is_refused_with_the_reason() -> None:
     reason = OPERATORS.get("g_ghost").fits(analyse(network).block("b"), network)
 
     assert reason == "b is no stage of several residual units"
+
+
+@pytest.mark.parametrize(
+    ("depths", "widths", "group_width", "million_parameters", "giga_macs"),
+    [
+        ((2, 6, 15, 2), (96, 192, 432, 1008), 48, 10.51, 1.802),
+        ((2, 5, 14, 2), (80, 240, 560, 1360), 40, 15.73, 2.228),
+        ((2, 4, 10, 2), (72, 168, 408, 912), 24, 7.11, 1.021),
+    ],
+)
+def test_g_ghost_regnets_have_the_papers_parameters_and_operations(
+    depths: tuple[int, ...], widths: tuple[int, ...], group_width: int, million_parameters: float, giga_macs: float
+) -> None:
+    network = regnet_x(depths, widths, group_width)
+    found = blocks(network)
+    groups = ChannelGroups(groups=(), unprunable={})  # none is asked for
+    structure = Structure(groups=groups, blocks=found, stages=stages(network, found))
+    plan = Plan(operators={stage.name: OperatorChoice(operator="g_ghost") for stage in structure.stages})
+    changed = restructure(network, plan, structure=structure)
+
+    # Folded: a bias per channel, where the published counts have a scale and a shift.
+    biases = sum(tensor.numel() for tensor in changed.tensors.values() if tensor.ndim == 1) - 1000
+    assert (parameters(changed) + biases) / 1e6 == pytest.approx(million_parameters, rel=1e-3)
+    assert macs(changed) / 1e9 == pytest.approx(giga_macs, rel=1e-3)
