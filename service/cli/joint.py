@@ -6,6 +6,7 @@ from typing import Any
 from service import display
 from service.api.schemas import FrontRead, TrialRead
 from service.plan_summary import summarize
+from workers.events import TrialStatus
 
 DIMENSIONS = frozenset({"bits", "channels", "operator"})
 _SHOWN = 3
@@ -31,7 +32,7 @@ def joint_lines(
     feasible = [
         trial
         for trial in trials
-        if trial.accuracy is not None and trial.feasible.get(front.device) and _is_joint(trial)
+        if trial.status == TrialStatus.DONE and trial.feasible.get(front.device) and _is_joint(trial)
     ]
     if not feasible:
         return ["Joint candidates: none that uses bits, channels and operators together keeps the limits."]

@@ -8,7 +8,7 @@ from typing import Any
 from service.api.schemas import CostsRead, FloatPoint, JobRead, JobSummary, TrialRead
 from service.plan_summary import PlanSummary, summarize
 from service.store.states import ENDED
-from workers.events import Origin
+from workers.events import Origin, TrialStatus
 from workers.spec import COST_OBJECTIVES
 
 AXES = ("accuracy", *COST_OBJECTIVES, "packed_bytes")
@@ -72,8 +72,8 @@ class TrialRow:
 
     @property
     def feasible(self) -> bool:
-        """Whether the trial was measured and keeps every limit on costs (the drop of accuracy is not asked)."""
-        return self.read.accuracy is not None and self.read.feasible.get(self.device, False)
+        """Whether the trial was measured to the end and keeps every limit on costs; the drop of accuracy is not asked."""
+        return self.read.status == TrialStatus.DONE and self.read.feasible.get(self.device, False)
 
     def value(self, figure: str) -> float | None:
         """Return one of the figures of ``AXES``; ``None`` if it was not measured."""
