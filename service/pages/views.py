@@ -72,7 +72,7 @@ class TrialRow:
 
     @property
     def feasible(self) -> bool:
-        """Whether the trial was measured to the end and keeps every limit on costs; the drop of accuracy is not asked."""
+        """Whether the trial was measured to the end and keeps every cost limit; the drop of accuracy is not asked."""
         return self.read.status == TrialStatus.DONE and self.read.feasible.get(self.device, False)
 
     def value(self, figure: str) -> float | None:
