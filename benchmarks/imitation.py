@@ -19,9 +19,10 @@ from benchmarks import common
 from benchmarks.cifar import RESNET20_FILE, TEST_FILE, TRAIN_FILES
 from benchmarks.cifar import images as read_images
 from compress.evaluate import accuracy
-from compress.imitation import Imitation, ImitationSettings, Imitator
+from compress.imitation import Imitation, ImitationSettings, Imitator, imitate
 from compress.network.build import build_module
 from compress.network.graph import Network
+from compress.network.stages import STAGE
 from compress.network.zoo import from_architecture
 from compress.operators import OPERATORS
 from compress.operators.labels import operator_choice
@@ -115,12 +116,14 @@ def _errors(
     whole = workload(network, Plan()).macs
     for label in labels:
         choice = operator_choice(label)
-        for block in structure.blocks:
-            if OPERATORS.get(choice.operator).fits(block, folded) is not None:
+        operator = OPERATORS.get(choice.operator)
+        for block in (*structure.blocks, *structure.stages):
+            if operator.whole_stages != (block.kind == STAGE) or operator.fits(block, folded) is not None:
                 continue
             row = known[block.name, label] if (block.name, label) in known else imitator.imitate(block.name, choice)
-            if math.isnan(row.error_before):
-                continue  # nothing to train
+            if math.isnan(row.error_before):  # nothing to train, and so not measured
+                replacement = structure.prepared(network).replacement(block.name, choice)
+                row = imitate(block, folded, replacement, imitator.features, ImitationSettings(steps=0))
             changed = restructure(network, Plan(operators={block.name: choice}), structure=structure)
             saved = 100 * (1 - workload(changed, Plan()).macs / whole)
             rows.append((label, block.name, saved, row.error_before, row.error_after, row.seconds))

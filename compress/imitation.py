@@ -29,6 +29,9 @@ from compress.structure import Structure, full_key
 LEAST_SPREAD = 0.1
 """Least standard deviation of a channel, relative to that of all: dead channels do not outweigh the others."""
 
+EXACT = 1e-9
+"""Normalised error, from rounding alone, at which there is nothing to learn."""
+
 LEAST_SIZE = 1e-2
 """Least root mean square of a tensor as far as its steps go: a bias of zeros can grow, too."""
 
@@ -175,7 +178,7 @@ def imitate(
     validation = features.held_out(block.entry), features.held_out(block.exit)
     before = _error(student, tensors, validation, scale, settings.batch)
     names = trainable(block, network, replacement)
-    if not names or not settings.steps:
+    if not names or not settings.steps or before <= EXACT:
         return Imitation(tensors={}, error_before=before, error_after=before, seconds=time.perf_counter() - start)
     trained = {name: tensors[name].detach().clone().requires_grad_() for name in names}
     _train(

@@ -142,3 +142,13 @@ def test_predicting_each_channels_mean_has_error_one() -> None:
     error = normalised_error(torch.full_like(values, 3.0), values, torch.tensor(5.0).sqrt())
 
     assert float(error) == pytest.approx(1.0)
+
+
+def test_an_exact_replacement_is_left_alone() -> None:
+    network = residual()
+    original = OperatorChoice()
+
+    found = Imitator(network, analyse(network), images(network, 16), QUICK).imitate("a", original)
+
+    assert found.tensors == {}
+    assert found.error_after == found.error_before < 1e-9
