@@ -37,6 +37,7 @@ from service.api.schemas import (
     TrialDetail,
     TrialRead,
 )
+from service.api.why_schemas import WhyRead
 from service.event_stream import ServerEvent, events
 
 DEFAULT_URL = "http://127.0.0.1:8321"
@@ -251,6 +252,10 @@ class Client:
         """
         body = {"devices": list(devices), "limits": dict(limits or {}), **_present({"x": x})}
         return self._post(f"/v1/jobs/{job_id}/rerank", body, RerankRead)
+
+    def why(self, trial_id: str, *, other: str | None = None, device: str | None = None) -> WhyRead:
+        """Return what each layer of a trial saves and loses, against another trial or the float network."""
+        return self._get(f"/v1/trials/{trial_id}/why", WhyRead, other=other, device=device)
 
     def sensitivity(self, job_id: str) -> SensitivityRead:
         """Return what single choices do to the network of a job."""

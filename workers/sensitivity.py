@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compress.plan import Plan
-from search.space import Candidate, Variable
+from search.laws import all_losses
+from search.space import Candidate
 from search.table import ChoiceTable, ChoiceValues, Eclipse
 from workers.events import ChoiceEffect
 from workers.problem import Problem
@@ -18,17 +19,12 @@ from workers.spec import COST_OBJECTIVES, DeviceTarget
 NEEDS_TABLE = frozenset({"auto", "integer_programme"})
 """Strategies that start from what single choices do."""
 
-ERROR_PER_BIT = 0.25
-"""Share of the squared rounding error that is left with each further bit: half the step, a quarter of its square."""
-
 HOPELESS_DIVERGENCE = 1.0
 """Nats, summed over choices, from which on a candidate is not worth a trial of the warm start.
 
 The outputs of a network that guesses among ten classes are 2.3 nats from those of one that is sure and right. The
 sum of what choices do alone rather understates what they do together.
 """
-
-LEAST_RATIO = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +97,11 @@ def choice_tables(problem: Problem, divergences: Mapping[Probe, float]) -> dict[
     """
     base = divergences[BASE]  # no choice is to blame for it
     losses = tuple(
-        _filled(
-            variable,
+        all_losses(
+            variable.name.split(" ")[0],
+            variable.choices,
             {probe.choice: max(0.0, value - base) for probe, value in divergences.items() if probe.place == place},
+            ordered=variable.ordered,
         )
         for place, variable in enumerate(problem.space.variables)
     )
@@ -128,30 +126,6 @@ def _table(
         hopeless_loss=HOPELESS_DIVERGENCE,
         eclipses=eclipses,
     )
-
-
-def _filled(variable: Variable, measured: Mapping[int, float]) -> tuple[float, ...]:
-    """Return a loss for every choice; between and beyond what was measured by the law of the variable's kind."""
-    last = len(variable.choices) - 1
-    known = {**measured, last: 0.0}
-    values = []
-    for choice in range(last + 1):
-        if choice not in known:
-            nearest = max(place for place in known if place < choice)
-            known_value = known[nearest]
-            values.append(known_value * _left(variable, nearest, choice))
-        else:
-            values.append(known[choice])
-    # A dearer choice never counts as losing more: what says so is noise.
-    return tuple(max(values[choice:]) for choice in range(last + 1)) if variable.ordered else tuple(values)
-
-
-def _left(variable: Variable, cheaper: int, dearer: int) -> float:
-    """Return the share of the loss of one choice that is left at a dearer one."""
-    low, high = float(variable.choices[cheaper]), float(variable.choices[dearer])
-    if variable.name.startswith("channels "):
-        return ((1 - high) / max(LEAST_RATIO, 1 - low)) ** 2
-    return float(ERROR_PER_BIT ** (high - low))
 
 
 def _differences(problem: Problem, start: Candidate, device: str, cost: str) -> tuple[tuple[float, ...], ...]:

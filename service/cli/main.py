@@ -20,6 +20,7 @@ from service.cli.sensitivity import sensitivity
 from service.cli.serve import serve
 from service.cli.submit import submit
 from service.cli.watch import watch
+from service.cli.why import why
 
 app = typer.Typer(
     help="Makes a neural network fit a device: operators, bit-widths and channels in one search.",
@@ -35,6 +36,7 @@ for command in (
     listing.jobs,
     listing.front,
     sensitivity,
+    why,
     rerank,
     export_study,
     pull,
