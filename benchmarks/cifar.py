@@ -24,13 +24,13 @@ def images(path: Path, count: int | None = None) -> tuple[Tensor, Tensor]:
 
 def training_images(paths: list[Path], count: int) -> tuple[Tensor, Tensor]:
     """Return the first ``count`` images of several files."""
-    pixels, labels = [], []
+    found: list[tuple[Tensor, Tensor]] = []
+    left = count
     for path in paths:
-        if sum(map(len, labels)) < count:
-            found = images(path, count - sum(map(len, labels)))
-            pixels.append(found[0])
-            labels.append(found[1])
-    return torch.cat(pixels), torch.cat(labels)
+        if left > 0:
+            found.append(images(path, left))
+            left -= len(found[-1][1])
+    return torch.cat([pixels for pixels, _ in found]), torch.cat([labels for _, labels in found])
 
 
 def paired_drop(before: Tensor, after: Tensor) -> tuple[float, float]:

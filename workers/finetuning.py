@@ -32,6 +32,7 @@ from workers.spec import FineTuneSpec
 
 RATES = (1e-3, 2e-2)
 RUN_MEMORY_BYTES = 64 << 20  # reserved per run; it only keeps Ray from asking for a CPU
+STEPS_PER_EPOCH = 32  # at least, unless batches would be smaller than 16
 DISTANCE = "divergence"
 FOLDER = "tightfit-finetune"
 
@@ -53,7 +54,7 @@ class Material:
         return FineTuning(
             method=self.spec.method,
             epochs=self.spec.epochs,
-            batch_size=min(128, max(1, len(self.images) // 2)),
+            batch_size=min(128, max(16, len(self.images) // STEPS_PER_EPOCH)),
             augment=self.spec.augment,
             learning_rate=float(config["learning_rate"]),
             schedule=str(config["schedule"]),

@@ -111,7 +111,8 @@ def _optimised(
     """Return images that minimise a loss of class scores and of what batch norms read, and the last batch's losses."""
     shape = network.graph.shapes[network.graph.inputs[0]][1:]
     low, high = options.bounds
-    finished, losses = [], []
+    finished: list[Tensor] = []
+    losses: list[float] = []
     for first in range(0, count, options.batch_size):
         size = min(options.batch_size, count - first)
         noise = torch.randn(size, *shape, generator=generator).clamp(low, high)
@@ -122,7 +123,7 @@ def _optimised(
         for _ in range(options.steps):
             optimizer.zero_grad()
             loss = wanted(*_scores_and_norm_inputs(network, pixels)) + _prior(pixels)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             with torch.no_grad():

@@ -78,8 +78,8 @@ class TrainableNetwork(nn.Module):
             if node.op == "quantize":
                 values[node.outputs[0]] = self._activation(node.name)(values[node.inputs[0]])
             elif node.name in self._norm_names:
-                (value,) = run_node(without_bias(node), values, tensors).values()
-                values[node.outputs[0]] = self.norms[self._norm_names[node.name]](value)
+                (found,) = run_node(without_bias(node), values, tensors).values()
+                values[node.outputs[0]] = self.norms[self._norm_names[node.name]](found)
             else:
                 values.update(run_node(node, values, tensors))
             for value in node.inputs:
@@ -217,7 +217,7 @@ def _rounded_biases(network: Network, coded: Mapping[str, CodedWeight], before: 
     rounded: dict[str, Tensor] = {}
     for node in network.graph.nodes:
         weight, name = node.parameters.get("weight"), node.parameters.get("bias")
-        if weight not in coded or name is None or uses[name] > 1 or node.inputs[0] not in grids:
+        if weight is None or weight not in coded or name is None or uses[name] > 1 or node.inputs[0] not in grids:
             continue
         steps = accumulator_steps(coded[weight], scale_of(grids[node.inputs[0]]), before.plan.numerics)
         bias = network.tensors[name]

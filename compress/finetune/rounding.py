@@ -16,6 +16,10 @@ INSIDE, OUTSIDE, FIXED = "inside", "outside", "fixed"
 """What moves a step: rounding errors and clipped values (LSQ), clipped values alone (PACT), nothing."""
 
 
+SIGN_REACH = 3.0
+"""Weights further than so many steps (mean magnitudes) from zero get no gradient through the sign."""
+
+
 class RoundActivation(torch.autograd.Function):
     """Round a tensor to one grid; gradients for the tensor, the step's logarithm and the zero point."""
 
@@ -30,7 +34,7 @@ class RoundActivation(torch.autograd.Function):
         return rounded
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients; see the module's text."""
         x, rounded = ctx.saved_tensors
         step, (least, most), learns = ctx.grid
@@ -61,7 +65,7 @@ class RoundWeight(torch.autograd.Function):
         return rounded
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients; of one bit (levels -1 and 1) every weight counts as clipped for its step."""
         weight, rounded, step = ctx.saved_tensors
         low, high, learns, count = ctx.grid
@@ -76,8 +80,16 @@ class RoundWeight(torch.autograd.Function):
         return passed, by_step, None, None, None
 
 
-SIGN_REACH = 3.0
-"""Weights further than so many steps (mean magnitudes) from zero get no gradient through the sign."""
+def round_activation(x: Tensor, log_step: Tensor, zero_point: Tensor, *, low: int, high: int, learns: str) -> Tensor:
+    """Return ``x`` on a grid, with gradients for it, the step's logarithm and the zero point, one number each."""
+    rounded: Tensor = RoundActivation.apply(x, log_step, zero_point, low, high, learns)  # type: ignore[no-untyped-call]
+    return rounded
+
+
+def round_weight(weight: Tensor, log_step: Tensor, *, low: int, high: int, learns: str) -> Tensor:
+    """Return a weight on a grid around zero, with gradients for it and for its steps' logarithms."""
+    rounded: Tensor = RoundWeight.apply(weight, log_step, low, high, learns)  # type: ignore[no-untyped-call]
+    return rounded
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:

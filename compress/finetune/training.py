@@ -156,7 +156,7 @@ class _Run:
             group["lr"] = settings.learning_rate * group["share"] * factor(settings, self._step, self._steps)
         self._optimizer.zero_grad()
         loss = self._loss(batch, labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), LARGEST_GRADIENT)
         self._optimizer.step()
         return float(loss.detach())

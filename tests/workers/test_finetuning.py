@@ -21,7 +21,7 @@ from workers.pool import RayPool
 from workers.pricing import Pricing
 from workers.spec import FineTuneSpec, JobSpec
 
-FINETUNE = FineTuneSpec(epochs=2, trials=2)
+FINETUNE = FineTuneSpec(epochs=4, trials=2)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from compress.finetune.methods.grids import (
     StraightThroughWeight,
     UniformActivation,
 )
-from compress.finetune.rounding import FIXED, OUTSIDE, RoundWeight
+from compress.finetune.rounding import FIXED, OUTSIDE, round_weight
 from compress.network.graph import Node
 from compress.plan import Numerics
 from compress.quantizers.uniform import UniformQuantizer
@@ -79,8 +79,8 @@ class SquashedWeight(WeightGrid):
         return replace(self._coded, codes=replace(codes, parameters={"scale": scale}))
 
     def _rounded(self) -> Tensor:
-        rounded: Tensor = RoundWeight.apply(self._squashed(), self.get_buffer("log_step"), self._low, self._high, FIXED)
-        return rounded
+        log_step = self.get_buffer("log_step")
+        return round_weight(self._squashed(), log_step, low=self._low, high=self._high, learns=FIXED)
 
     def _squashed(self) -> Tensor:
         squashed = torch.tanh(self.plain())

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from compress.finetune.methods.base import ActivationGrid, WeightGrid
-from compress.finetune.rounding import FIXED, RoundActivation, RoundWeight
+from compress.finetune.rounding import FIXED, round_activation, round_weight
 from compress.network.graph import Attribute, Node
+from compress.placement import scale_of
 from compress.plan import Numerics
 from compress.quantizers.uniform import UniformQuantizer
 from compress.weights import CodedWeight
@@ -119,8 +120,7 @@ class SteppedWeight(WeightGrid):
 
     def forward(self) -> Tensor:
         """Return the weight on its grid."""
-        rounded: Tensor = RoundWeight.apply(self.plain(), self._log_step(), self._low, self._high, self._learns)
-        return rounded
+        return round_weight(self.plain(), self._log_step(), low=self._low, high=self._high, learns=self._learns)
 
     def coded(self) -> CodedWeight:
         """Return codes with the learned step; an all-zero channel stays zero."""
@@ -150,9 +150,8 @@ class UniformActivation(ActivationGrid):
         self, node: Node, numerics: Numerics, *, learns: str, learns_zero: bool = False, decay: float = 0.0
     ) -> None:
         super().__init__()
-        scale, zero_point, low, high = (node.attributes[key] for key in ("scale", "zero_point", "low", "high"))
-        if not isinstance(scale, float) or not all(type(value) is int for value in (zero_point, low, high)):
-            raise TypeError(f"{node.name}: a grid is a number and three integers")
+        scale = scale_of(node)
+        zero_point, low, high = (_integer(node, key) for key in ("zero_point", "low", "high"))
         self._low, self._high = low, high
         self._learns, self._decay = learns, decay
         self._power_of_two = numerics.scale_format == "power_of_two"
@@ -164,10 +163,9 @@ class UniformActivation(ActivationGrid):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` on the grid."""
-        rounded: Tensor = RoundActivation.apply(
-            x, self._log_step(), self.zero_point, self._low, self._high, self._learns
+        return round_activation(
+            x, self._log_step(), self.zero_point, low=self._low, high=self._high, learns=self._learns
         )
-        return rounded
 
     def attributes(self) -> dict[str, Attribute]:
         """Return the grid as the node's attributes."""
@@ -187,6 +185,13 @@ class UniformActivation(ActivationGrid):
 
     def _log_step(self) -> Tensor:
         return in_power_of_two(self.log_step) if self._power_of_two else self.log_step
+
+
+def _integer(node: Node, key: str) -> int:
+    value = node.attributes[key]
+    if not isinstance(value, int):
+        raise TypeError(f"{node.name}: {key} must be an integer, got {value!r}")
+    return value
 
 
 def in_power_of_two(log_step: Tensor) -> Tensor:

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from compress.finetune.rounding import FIXED, INSIDE, OUTSIDE, RoundActivation, RoundWeight
+from compress.finetune.rounding import FIXED, INSIDE, OUTSIDE, round_activation, round_weight
 
 
 def activation(x: Tensor, *, step: float, zero: float, learns: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rounded values and the two parameters, on an unsigned 2-bit grid (codes 0 to 3)."""
     log_step = torch.tensor([step]).log().requires_grad_()
     zero_point = torch.tensor([zero], requires_grad=True)
-    return RoundActivation.apply(x, log_step, zero_point, 0, 3, learns), log_step, zero_point
+    return round_activation(x, log_step, zero_point, low=0, high=3, learns=learns), log_step, zero_point
 
 
 def test_values_are_rounded_and_clipped() -> None:
@@ -24,7 +24,7 @@ def test_the_gradient_passes_where_nothing_is_clipped() -> None:
     x = torch.tensor([-1.0, 0.2, 1.2, 9.0], requires_grad=True)
 
     rounded, _, _ = activation(x, step=0.5, zero=0.0, learns=INSIDE)
-    rounded.backward(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    torch.autograd.backward(rounded, torch.tensor([1.0, 2.0, 3.0, 4.0]))
 
     assert x.grad is not None
     assert x.grad.tolist() == [0.0, 2.0, 3.0, 0.0]
@@ -35,7 +35,7 @@ def test_the_step_learns_by_rounding_errors_and_clipped_values() -> None:
     x = torch.tensor([-1.0, 0.2, 1.2, 9.0], requires_grad=True)
 
     rounded, log_step, _ = activation(x, step=0.5, zero=0.0, learns=INSIDE)
-    rounded.sum().backward()
+    torch.autograd.backward(rounded.sum())
 
     by_step = 0.0 + (0 - 0.4) + (2 - 2.4) + 3
     assert log_step.grad is not None
@@ -47,7 +47,7 @@ def test_the_bound_learns_by_clipped_values_alone() -> None:
     x = torch.tensor([-1.0, 0.2, 1.2, 9.0, 5.0], requires_grad=True)
 
     rounded, log_step, _ = activation(x, step=0.5, zero=0.0, learns=OUTSIDE)
-    rounded.sum().backward()
+    torch.autograd.backward(rounded.sum())
 
     assert log_step.grad is not None
     assert log_step.grad.item() == pytest.approx(2 * 1.5)
@@ -57,7 +57,7 @@ def test_a_fixed_step_learns_nothing() -> None:
     x = torch.tensor([0.2, 9.0], requires_grad=True)
 
     rounded, log_step, _ = activation(x, step=0.5, zero=0.0, learns=FIXED)
-    rounded.sum().backward()
+    torch.autograd.backward(rounded.sum())
 
     assert log_step.grad is None
 
@@ -67,7 +67,7 @@ def test_the_zero_point_learns_by_clipped_values() -> None:
     x = torch.tensor([-9.0, 0.2, 9.0], requires_grad=True)
 
     rounded, _, zero_point = activation(x, step=0.5, zero=1.0, learns=INSIDE)
-    rounded.backward(torch.tensor([1.0, 5.0, 2.0]))
+    torch.autograd.backward(rounded, torch.tensor([1.0, 5.0, 2.0]))
 
     assert zero_point.grad is not None
     assert zero_point.grad.item() == pytest.approx(-0.5 * 3)
@@ -80,7 +80,7 @@ def test_memory_layout_changes_no_gradient() -> None:
     for layout in (torch.contiguous_format, torch.channels_last):
         image = x.clone(memory_format=layout).requires_grad_()
         rounded, log_step, _ = activation(image, step=0.3, zero=1.0, learns=INSIDE)
-        rounded.square().sum().backward()
+        torch.autograd.backward(rounded.square().sum())
         assert image.grad is not None
         assert log_step.grad is not None
         outcomes.append((image.grad, log_step.grad))
@@ -92,8 +92,8 @@ def test_each_channel_of_a_weight_has_its_own_step() -> None:
     weight = torch.tensor([[0.24, -5.0], [0.24, 0.9]], requires_grad=True)
     log_step = torch.tensor([0.5, 0.1]).log().requires_grad_()
 
-    rounded = RoundWeight.apply(weight, log_step, -2, 1, INSIDE)
-    rounded.sum().backward()
+    rounded = round_weight(weight, log_step, low=-2, high=1, learns=INSIDE)
+    torch.autograd.backward(rounded.sum())
 
     torch.testing.assert_close(rounded, torch.tensor([[0.0, -1.0], [0.1, 0.1]]))
     assert weight.grad is not None
@@ -107,8 +107,8 @@ def test_one_bit_is_the_sign_with_a_learned_magnitude() -> None:
     weight = torch.tensor([[0.4, -0.1, 0.0]], requires_grad=True)
     log_step = torch.tensor([0.2]).log().requires_grad_()
 
-    rounded = RoundWeight.apply(weight, log_step, -1, 1, INSIDE)
-    rounded.backward(torch.tensor([[1.0, 1.0, 3.0]]))
+    rounded = round_weight(weight, log_step, low=-1, high=1, learns=INSIDE)
+    torch.autograd.backward(rounded, torch.tensor([[1.0, 1.0, 3.0]]))
 
     torch.testing.assert_close(rounded, torch.tensor([[0.2, -0.2, 0.2]]))
     assert log_step.grad is not None
