@@ -7,9 +7,12 @@ from hwmodels.errors import InputError
 
 Bytes = npt.NDArray[np.uint8]
 
-CHUNK = 1 << 20
-"""Codes handled at a time, a multiple of 8, so that every chunk ends on a whole byte; bounds the memory of the
-unpacked bits to 8 MiB."""
+CHUNK = 1 << 18
+"""Codes handled at a time, a multiple of 8, so that every chunk ends on a whole byte; keeps what is in the making small
+enough for a core's own cache."""
+
+EIGHT = 8
+"""Codes that are handled as one word of at most 64 bits: they end on a whole byte, whatever their width."""
 
 
 def packed_length(count: int, bits: int) -> int:
@@ -27,10 +30,14 @@ def pack(codes: Bytes, bits: int) -> Bytes:
     packed = np.empty(packed_length(codes.size, bits), np.uint8)
     for start in range(0, codes.size, CHUNK):
         chunk = codes[start : start + CHUNK]
-        bit_rows = np.unpackbits(chunk[:, None], axis=1, count=bits, bitorder="little")
-        stream = np.packbits(bit_rows, bitorder="little")
+        rows = np.zeros((-(-chunk.size // EIGHT), EIGHT), np.uint8)
+        rows.reshape(-1)[: chunk.size] = chunk
+        words = np.zeros(len(rows), "<u8")
+        for place in range(EIGHT):
+            words |= rows[:, place].astype("<u8") << np.uint64(bits * place)
+        stream = words.view(np.uint8).reshape(-1, EIGHT)[:, :bits].reshape(-1)
         first = start * bits // 8
-        packed[first : first + stream.size] = stream
+        packed[first : first + packed_length(chunk.size, bits)] = stream[: packed_length(chunk.size, bits)]
     return packed
 
 
@@ -48,7 +55,13 @@ def unpack(packed: Bytes, bits: int, count: int) -> Bytes:
     for start in range(0, count, CHUNK):
         size = min(CHUNK, count - start)
         first = start * bits // 8
-        stream = packed[first : first + packed_length(size, bits)]
-        bit_rows = np.unpackbits(stream, count=size * bits, bitorder="little").reshape(size, bits)
-        codes[start : start + size] = np.packbits(bit_rows, axis=1, bitorder="little")[:, 0]
+        rows = np.zeros((-(-size // EIGHT), EIGHT), np.uint8)
+        stream = np.zeros(len(rows) * bits, np.uint8)
+        stream[: packed_length(size, bits)] = packed[first : first + packed_length(size, bits)]
+        rows[:, :bits] = stream.reshape(-1, bits)
+        words = rows.reshape(-1).view("<u8")
+        chunk = np.empty((len(rows), EIGHT), np.uint8)
+        for place in range(EIGHT):
+            chunk[:, place] = (words >> np.uint64(bits * place)) & np.uint64(2**bits - 1)
+        codes[start : start + size] = chunk.reshape(-1)[:size]
     return codes
