@@ -103,8 +103,8 @@ def _summed_up(rounds: Sequence[Sequence[float]], threads: int) -> FileTiming:
 
 def bench_row(path: Path, timing: FileTiming, *, network: str, table: Path) -> BenchRow:
     """Return what to write down of a timing."""
-    whole = path.resolve()
-    folder = table.resolve().parent
+    whole = path.absolute()
+    folder = table.absolute().parent
     return BenchRow(
         network=network,
         file=str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole),

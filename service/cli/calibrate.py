@@ -60,7 +60,8 @@ def calibrate(
         rank = "–" if found.spearman is None else f"{found.spearman:.3f}"
         figures = (f"{found.mape_percent:.1f}", f"{found.within_10_percent:.0f}", rank, f"{found.worst_percent:.0f}")
         shown.add_row(kind, str(found.count), *figures)
-    out.print(shown, "", f"Wrote {target}. `tightfit devices add {target}` makes the service know it.", soft_wrap=True)
+    out.print(shown)
+    out.print(f"\nWrote {target}. `tightfit devices add {target}` makes the service know it.", soft_wrap=True)
 
 
 def _this_machine(name: str, networks: int) -> tuple[Profile, Mapping[str, ErrorSummary]]:

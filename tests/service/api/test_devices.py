@@ -62,3 +62,14 @@ def test_a_profile_that_breaks_a_rule_is_refused_by_field(
 
     assert isinstance(errors, list)
     assert errors[0]["field"].startswith(field)
+
+
+def test_a_device_tells_its_roofs_and_how_far_to_trust_each_figure(http: httpx.Client) -> None:
+    device = http.get(f"/v1/devices/{BUILTIN}").json()
+
+    roof = device["roofs"][0]
+    assert roof["gmac_per_s"][-1] == pytest.approx(roof["peak_gmac_per_s"])
+    assert len(roof["macs_per_byte"]) == len(roof["gmac_per_s"])
+    errors = {(row["figure"], row["networks_of"]): row["expected_error"] for row in device["validation"]}
+    assert errors["latency_ms", "float"].startswith("±")
+    assert errors["peak_memory_bytes", "any"] == "not validated by measurement"

@@ -1,10 +1,14 @@
 import io
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
+from hwmodels.device_view import device_view
 from hwmodels.profile import builtin_profiles
-from service.cli.tables import facts_table
+from service.api.schemas import RoofRead, ValidationRead
+from service.cli.tables import facts_table, roofs_table, validation_table
+
+PI = builtin_profiles()["raspberry-pi-4"]
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -18,3 +22,29 @@ def test_every_profile_can_be_read_on_a_terminal(name: str, width: int) -> None:
     assert "clock_ghz" in shown
     assert "datasheet" in shown or "measured" in shown or "recalled" in shown or "estimate" in shown
     assert max(map(len, shown.splitlines())) <= width
+
+
+def shown(table: RenderableType) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_validation_prints_the_error_or_that_nobody_measured() -> None:
+    rows = [ValidationRead.model_validate(row) for row in device_view(PI).to_json()["validation"]]
+
+    text = shown(validation_table(rows))
+
+    assert "not validated by measurement" in text
+    assert "exact for weights, biases and scales" in text
+    assert "±" in text
+
+
+def test_roofs_print_where_memory_stops_to_be_the_limit() -> None:
+    roofs = [RoofRead.model_validate(roof) for roof in device_view(PI).to_json()["roofs"]]
+
+    text = shown(roofs_table(roofs))
+
+    assert f"{roofs[0].ridge_macs_per_byte:g}" in text
+    assert "32×32-bit float" in text
