@@ -17,7 +17,10 @@ MAX_DRAWN = 2000  # besides front and baselines; a chart with more is slow and s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontView:
-    """What one device shows of a job along two axes. ``growth`` is (trial number, hypervolume after it)."""
+    """What one device shows of a job along two axes.
+
+    ``growth`` is (trial number, hypervolume after it), ``baseline_volume`` the hypervolume of the baselines alone.
+    """
 
     device: str
     x: str
@@ -27,6 +30,12 @@ class FrontView:
     front: Sequence[TrialRow]
     float_point: FloatPoint | None
     growth: Sequence[tuple[int, float]]
+    baseline_volume: float
+
+    @property
+    def joint_gain(self) -> float | None:
+        """The share by which the search's hypervolume exceeds that of the baselines; ``None`` without these."""
+        return self.growth[-1][1] / self.baseline_volume - 1 if self.growth and self.baseline_volume > 0 else None
 
     @property
     def baselines(self) -> list[TrialRow]:
@@ -66,6 +75,10 @@ def front_view(job: JobRead, rows: Sequence[TrialRow], *, device: str, x: str, y
     if growth:
         growth.append((max(row.read.number for row in measured), growth[-1][1]))
     front = [measured[index] for index in archive]
+    baselines: FrontArchive[str] = FrontArchive(2)
+    for row in measured:
+        if row.feasible and row.is_baseline:
+            baselines.add(row.id, _minimised(row, x, y))
     return FrontView(
         device=device,
         x=x,
@@ -75,6 +88,7 @@ def front_view(job: JobRead, rows: Sequence[TrialRow], *, device: str, x: str, y
         front=sorted(front, key=lambda row: row.value(x) or 0.0),
         float_point=float_point(job, device),
         growth=growth,
+        baseline_volume=baselines.hypervolume(corner),
     )
 
 

@@ -13,6 +13,7 @@ from service.store.jobs import Jobs
 from service.store.records import JobRecord, TrialRecord
 from service.store.trials import Trials
 from tests.service.pages.rows import DESCRIPTION, MCU, PI, stored_job
+from workers.events import Origin
 
 
 @pytest.fixture
@@ -123,3 +124,21 @@ def test_baselines_on_one_spot_share_a_label(stored: tuple[JobRecord, list[Trial
     job, view = view_of((record, [*trials, twin]))
 
     assert chart(job, view)["marks"] == [{"x": 3.0, "y": 0.90, "text": "uniform 8/6 bit"}]
+
+
+def test_the_gain_over_the_baselines_is_that_of_the_hypervolume(stored: tuple[JobRecord, list[TrialRecord]]) -> None:
+    _, view = view_of(stored)
+
+    whole, baselines = view.growth[-1][1], [row for row in view.baselines if row.feasible]
+    reference = 1.1 * max(row.value("latency_ms") or 0.0 for row in view.rows if row.read.accuracy is not None)
+    assert len(baselines) == 1  # whose volume is that of one rectangle
+    alone = (reference - (baselines[0].value("latency_ms") or 0.0)) * (baselines[0].read.accuracy or 0.0)
+    assert view.joint_gain == pytest.approx(whole / alone - 1)
+
+
+def test_without_a_feasible_baseline_no_gain_is_told(stored: tuple[JobRecord, list[TrialRecord]]) -> None:
+    job, trials = stored
+
+    _, view = view_of((job, [row for row in trials if row.origin != Origin.BASELINE]))
+
+    assert view.joint_gain is None
