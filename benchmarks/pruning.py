@@ -5,7 +5,7 @@ the stated share of them. Keep-ratios are the same for all criteria: those that 
 with losses measured per group (NISP, least squares, no labels), and the largest uniform ratio beside them. Repair uses
 training images without their labels; torch-pruning's networks are measured as pruned and after their batch-norm
 statistics were estimated anew on 2,000 images. Of its criteria, the one that is best on the first test images is
-shown. Fine-tuning takes training images, their labels, the float network as teacher, shifts and mirroring.
+shown. Fine-tuning learns from the float network's outputs on training images, shifted and mirrored; no label is read.
 
     python -m benchmarks.pruning --data DATA [--images 9979] [--cuts 27 50] [--fine-tune] [--json FILE]
 """
@@ -136,7 +136,7 @@ class Bench:
 
     def _fine_tuned(self, cut: int, ratios: Mapping[str, float], peer: Peer, train: list[Path]) -> dict[str, Any]:
         epochs, count = EPOCHS[cut]
-        images, labels = cifar.training_images(train, count)
+        images, _ = cifar.training_images(train, count)
         settings = FineTuning(epochs=epochs, learning_rate=LEARNING_RATE, augment=True)
         plan = Plan(keep_ratios=ratios, pruner=BEST.pruner, repair=BEST.repair)
         starts = {"ours": apply(self.prepared, plan).network}
@@ -145,7 +145,7 @@ class Bench:
         found: dict[str, Any] = {"epochs": epochs, "images": len(images)}
         for name, network in starts.items():
             start = time.process_time()
-            tuned = finetune(network, self.network, images, labels, settings)
+            tuned = finetune(network, self.network, images, settings=settings)
             seconds = time.process_time() - start
             found[name] = {"accuracy": self.measure(tuned.network), "cpu_s": seconds}
             top1 = f"{100 * found[name]['accuracy']:.2f} %"

@@ -154,16 +154,12 @@ def kept_channels(channels: int, ratio: float, *, alignment: int = 1) -> int:
     return min(channels, max(alignment, wanted))
 
 
-def restructure(
-    network: Network, plan: Plan, *, structure: Structure, scores: Scores | None = None, alignment: int = 1
-) -> Network:
+def restructure(network: Network, plan: Plan, *, structure: Structure, scores: Scores | None = None) -> Network:
     """Return the network with a plan's operators and channels, batch norm folded; see ``restructured``."""
-    return restructured(network, plan, structure=structure, scores=scores, alignment=alignment).network
+    return restructured(network, plan, structure=structure, scores=scores).network
 
 
-def restructured(
-    network: Network, plan: Plan, *, structure: Structure, scores: Scores | None = None, alignment: int = 1
-) -> Restructured:
+def restructured(network: Network, plan: Plan, *, structure: Structure, scores: Scores | None = None) -> Restructured:
     """Return the network with a plan's operators and channels, batch norm folded, and the channels that stay.
 
     Args:
@@ -172,7 +168,6 @@ def restructured(
         structure: The network's, from ``analyse``.
         scores: Of the plan's pruner; the highest stay, ties to the first. ``None`` keeps the first channels, which is
             enough for shapes and costs.
-        alignment: Channel counts are rounded to multiples of it.
 
     Raises:
         InputError: The plan names an unknown block, group, operator or parameter, or an operator does not fit.
@@ -190,7 +185,7 @@ def restructured(
             raise InputError(f"keep_ratios.{name}", "must be above 0 and at most 1", ratio)
         if name in held:
             continue
-        count = kept_channels(group.channels, ratio, alignment=alignment)
+        count = kept_channels(group.channels, ratio)
         kept[name] = _chosen(group, count, scores)
     return Restructured(network=prepared.cutter.cut(base, kept, follows), kept=kept)
 
