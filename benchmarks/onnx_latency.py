@@ -52,7 +52,7 @@ def main() -> None:
         "mobilenet_v2": lambda path: _random(mobilenet_v2(), path),
         "resnet18": lambda path: _random(resnet18(), path),
     }
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name in options.networks.split(","):
         with tempfile.TemporaryDirectory() as folder:
             rows.extend(_timed(name, makers[name], Path(folder), options.turns))

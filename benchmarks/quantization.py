@@ -115,7 +115,7 @@ def _run_onnx(content: bytes, x: Tensor) -> Tensor:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]) for part in x.split(256)])
+    return torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]) for part in torch.split(x, 256)])
 
 
 def _resnet20(data: Path, count: int | None, calibration: int) -> Task:

@@ -5,7 +5,7 @@ from torch import Tensor
 from compress.apply import Compressed, Prepared, apply, prepare
 from compress.network.build import build_module
 from compress.network.graph import Network, Node
-from compress.placement import LAYER_OPS
+from compress.placement import LAYER_OPS, scale_of
 from compress.plan import LayerBits, Numerics, Plan
 from compress.quantize import quantize
 from compress.runner import run
@@ -246,13 +246,13 @@ def test_ranges_of_every_width_come_from_one_pass_over_the_float_network() -> No
     stored = dict(base.histograms())
 
     plans = [uniform_plan(network, 8, bits, numerics=Numerics(activation_source="float")) for bits in (2, 5, 8)]
-    grids = [{node.name: node.attributes["scale"] for node in grid_nodes(apply(base, plan))} for plan in plans]
+    grids = [{node.name: scale_of(node) for node in grid_nodes(apply(base, plan))} for plan in plans]
 
     assert {name: id(each) for name, each in base.histograms().items()} == {
         name: id(each) for name, each in stored.items()
     }
     for plan, found in zip(plans, grids, strict=True):
-        assert found == {node.name: node.attributes["scale"] for node in grid_nodes(apply(prepared(network), plan))}
+        assert found == {node.name: scale_of(node) for node in grid_nodes(apply(prepared(network), plan))}
     assert grids[0]["x/quantize2"] > grids[1]["x/quantize5"] > grids[2]["x/quantize8"]
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from compress.equalisation import equalised, pairs, scaled_statistics
-from compress.network.graph import Network
+from compress.network.graph import Attribute, Network
 from compress.repair import channel_statistics
 from compress.rewrites import fold_batch_norm
 from compress.runner import run
@@ -12,8 +12,8 @@ from tests.compress.networks import NETWORKS, Builder, images, residual
 def chain(activation: str = "relu") -> Network:
     net = Builder(3, 6, 6)
     first = net.conv("first", "x", (3, 4))
-    options = {"clip": {"min": 0.0, "max": 6.0}, "leaky_relu": {"slope": 0.1}}.get(activation, {})
-    between = net.op("between", activation, first, **options)
+    options: dict[str, dict[str, Attribute]] = {"clip": {"min": 0.0, "max": 6.0}, "leaky_relu": {"slope": 0.1}}
+    between = net.node("between", activation, (first,), (), {}, options.get(activation, {}))
     network = net.network(net.conv("second", between, (4, 5)))
     factor = torch.tensor([100.0, 1.0, 0.01, 1.0])
     tensors = {**network.tensors, "first.weight": network.tensors["first.weight"] * factor.reshape(-1, 1, 1, 1)}

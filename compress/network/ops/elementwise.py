@@ -91,7 +91,7 @@ def add_in_place(x: Tensor, y: Tensor) -> Tensor:
 def _rounded(x: Tensor, out: Tensor, scale: float, least: int, most: int) -> Tensor:
     step = torch.tensor(scale, dtype=x.dtype, device=x.device)  # a number would be converted at every use
     rows = max(1, TILE * len(x) // max(1, x.numel()))
-    for source, target in zip(x.split(rows), out.split(rows), strict=True):
+    for source, target in zip(torch.split(x, rows), torch.split(out, rows), strict=True):
         torch.div(source, step, out=target).round_().clamp_(least, most).mul_(step)
     return out
 
