@@ -174,11 +174,15 @@ class TrialEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far the job is. ``seconds_left`` is an estimate, ``None`` before there is anything to go by."""
+    """How far the job is, in trials, or before the search in trained replacements (``unit``).
+
+    ``seconds_left`` is an estimate, ``None`` before there is anything to go by.
+    """
 
     done: int
     total: int | None
     seconds_left: float | None
+    unit: str = "trials"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,9 @@ class Imitating:
         self.found.update({key: tensors for key, tensors in trained.items() if tensors})
         self._done += 1
         pace = (time.monotonic() - self._start) / self._done
-        return Progress(done=self._done, total=self._total, seconds_left=pace * (self._total - self._done))
+        return Progress(
+            done=self._done, total=self._total, seconds_left=pace * (self._total - self._done), unit="replacements"
+        )
 
 
 def to_call(work: Work) -> dict[str, Any]:

@@ -205,11 +205,12 @@ class EstimatesRead(Answer):
 
 
 class Progress(Answer):
-    """How far a job is; ``seconds_left`` is an estimate."""
+    """How far a job is, in trials, or before its search in trained replacements; ``seconds_left`` is an estimate."""
 
     done: int
     total: int | None = None
     seconds_left: float | None = None
+    unit: str = "trials"
 
 
 class TrialCounts(Answer):

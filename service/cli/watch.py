@@ -89,7 +89,7 @@ class JobView:
     def line(self) -> str:
         """Return the state as one line of text."""
         done, total = self._done()
-        parts = [self.job.status, f"{done} of {total} trials" if total else f"{done} trials"]
+        parts = [self.job.status, f"{done} of {total} {self._unit}" if total else f"{done} {self._unit}"]
         if self.job.progress and self.job.progress.seconds_left is not None and not self.job.ended_at:
             parts.append(f"about {display.duration(self.job.progress.seconds_left)} left")
         parts += [f"{front.device}: {len(front.points)} on the front" for front in self.fronts]
@@ -101,9 +101,8 @@ class JobView:
         bar = ProgressBar(total=total, completed=done, width=34, pulse=total is None)
         left = None if self.job.progress is None else self.job.progress.seconds_left
         remaining = "" if self.job.ended_at else f"about {display.duration(left)} left" if left is not None else ""
-        head.add_row(
-            status_text(self.job.status), bar, f"{done} of {total} trials" if total else f"{done} trials", remaining
-        )
+        count = f"{done} of {total} {self._unit}" if total else f"{done} {self._unit}"
+        head.add_row(status_text(self.job.status), bar, count, remaining)
         return Group(head, "", self._best()) if self.fronts else head
 
     def _done(self) -> tuple[int, int | None]:
@@ -111,6 +110,10 @@ class JobView:
             trials = self.job.budget.get("trials")
             return 0, trials if isinstance(trials, int) else None
         return self.job.progress.done, self.job.progress.total
+
+    @property
+    def _unit(self) -> str:
+        return "trials" if self.job.progress is None else self.job.progress.unit
 
     def _best(self) -> Table:
         result = table(

@@ -41,7 +41,7 @@ def test_progress_counts_replacements(spec: JobSpec) -> None:
 
     progress = work.finished({"key": {"weight": np.ones(1, np.float32)}})
 
-    assert (progress.done, progress.total) == (1, 6)
+    assert (progress.done, progress.total, progress.unit) == (1, 6, "replacements")
     assert progress.seconds_left is not None
     assert not work.over
 

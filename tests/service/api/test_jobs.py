@@ -125,7 +125,7 @@ def test_a_job_shows_what_its_dispatcher_reports(running: Running, job: dict[str
 
     assert found["status"] == "searching"
     assert found["trial_counts"] == {"done": 1, "infeasible": 1, "stopped": 0, "failed": 0, "running": 0}
-    assert found["progress"] == {"done": 2, "total": 20, "seconds_left": 1.0}
+    assert found["progress"] == {"done": 2, "total": 20, "seconds_left": 1.0, "unit": "trials"}
     assert found["baseline"]["accuracy"] == 0.9
     assert found["variables"] == {"weights a": [2, 4]}
 
