@@ -28,6 +28,7 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, default=2)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="tightfit-fuzz-") as folder, serving(Path(folder), "") as (base, pid):
+        httpx.get(f"{base}/openapi.json", timeout=120).raise_for_status()  # made once, which takes a moment
         before = resident_mb(pid)
         command = [
             options.schemathesis,
@@ -45,6 +46,8 @@ def main() -> None:
             "examples,coverage,fuzzing",
             "--exclude-path-regex",
             r"/events$",  # a stream of a job that does not end
+            "--request-timeout",
+            "60",
             "--suppress-health-check",
             "all",
         ]

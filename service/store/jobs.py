@@ -17,6 +17,8 @@ from service.store.states import ACTIVE, ENDED, JobStatus, Request, check_transi
 from service.store.tables import jobs, trials
 from workers.events import TrialStatus
 
+_LISTED = tuple(column for column in jobs.c if column.name not in ("profiles", "variables", "ranges"))
+
 
 def job_record(row: Row[Any]) -> JobRecord:
     """Make a record of a row of ``jobs``."""
@@ -63,15 +65,20 @@ class Jobs:
         before: str | None = None,
         limit: int = 50,
     ) -> list[JobRecord]:
-        """Return the newest jobs, of these statuses, for this network and older than ``before`` if those are given."""
-        query = select(jobs).where(jobs.c.owner == self._owner).order_by(jobs.c.id.desc()).limit(limit)
+        """Return the newest jobs, of these statuses, for this network and older than ``before`` if those are given.
+
+        As a list needs them: without the documents ``profiles``, ``variables`` and ``ranges``, which are long.
+        """
+        query = select(*_LISTED).where(jobs.c.owner == self._owner).order_by(jobs.c.id.desc()).limit(limit)
         if statuses:
             query = query.where(jobs.c.status.in_(statuses))
         if model_id is not None:
             query = query.where(jobs.c.model_id == model_id)
         if before is not None:
             query = query.where(jobs.c.id < before)
-        return [job_record(row) for row in self._connection.execute(query)]
+        left_out = {"profiles": {}, "variables": None, "ranges": {}}
+        rows = self._connection.execute(query)
+        return [JobRecord(**{**row._mapping, **left_out, "status": JobStatus(row.status)}) for row in rows]
 
     def unfinished_count(self) -> int:
         """Return how many jobs have not ended."""

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy import update
 from starlette.routing import BaseRoute, Route
 
 from hwmodels.profile import builtin_profiles
@@ -19,10 +20,10 @@ from service.store.identifiers import new_id
 from service.store.jobs import Jobs
 from service.store.records import DeviceRecord
 from service.store.rows import moment
-from service.store.tables import LOCAL_OWNER
+from service.store.tables import LOCAL_OWNER, jobs
 from service.store.uploads import Datasets, Devices, Models
 from tests.service.access.conftest import Closed
-from tests.service.pages.rows import DESCRIPTION, MODEL, stored_job
+from tests.service.pages.rows import DESCRIPTION, MCU, MODEL, PI, stored_job
 from tests.service.store import rows
 from workers.spec import Preprocessing
 
@@ -68,6 +69,8 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int]] = {
     "GET /v1/jobs/{job_id}/events": (401, 404, 204, 204, 204),
     "GET /v1/jobs/{job_id}/trials": READS_OWN,
     "GET /v1/jobs/{job_id}/front": READS_OWN,
+    "GET /v1/jobs/{job_id}/study": READS_OWN,
+    "GET /v1/trials/{trial_id}/why": READS_OWN,
     "GET /v1/jobs/{job_id}/best": (401, 404, 409, 409, 409),  # nothing of what is verified is within the usual drop
     "GET /v1/jobs/{job_id}/best/checkpoint": (401, 404, 409, 409, 409),
     "GET /v1/trials/{trial_id}": READS_OWN,
@@ -127,6 +130,8 @@ def parameters(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
         Datasets(connection).add(replace(rows.DATASET, description=about_data))
         job = stored_job(connection)
         Jobs(connection).cancel(job.id)
+        profiles = {name: builtin_profiles()[name].to_json() for name in (PI, MCU)}
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(profiles=profiles))
         device = DeviceRecord(id=new_id(), owner=LOCAL_OWNER, name=DEVICE, profile=profile, created_at=moment())
         Devices(connection).add(device)
     # prices of a plan come from the ingestion process, which has tests of its own
