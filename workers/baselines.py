@@ -1,8 +1,8 @@
 """The best that one dimension alone can do: plans that every job measures, to say what searching jointly gains.
 
 Each is the solution of the integer programme over the choices of its own dimension, with the same budget: a limit of
-the first device that eight bits everywhere break, else a share of what these cost. Where a dimension cannot come so
-low it goes as low as it can.
+the first device that eight bits everywhere break, else a share of the bytes that these take. Where a dimension cannot
+come so low it goes as low as it can.
 """
 
 import math
@@ -19,9 +19,8 @@ BITS_ONLY = "bits only"
 PRUNING_ONLY = "pruning only"
 PRUNE_THEN_QUANTIZE = "prune then quantize"
 
-SHARE_WITHOUT_LIMIT = 0.5
-TIGHTENINGS = 8
-TIGHTER = 0.85  # what the budget of the programme is multiplied by while the price is above the real one
+SHARE_WITHOUT_LIMIT = 0.6  # a runtime that stores 4 and 8 bits cannot halve by bits alone
+HALVINGS = 6  # towards the programme's largest budget whose solution really keeps the goal
 
 
 def single_dimension_baselines(problem: Problem, table: ChoiceTable) -> list[Baseline]:
@@ -60,7 +59,9 @@ def _target(problem: Problem) -> tuple[str, str, float]:
         limit = getattr(device.limits, name)
         if limit is not None and limit < getattr(eight, name):
             return device.name, name, float(limit)
-    return device.name, costs[0], SHARE_WITHOUT_LIMIT * float(getattr(eight, costs[0]))
+    # Every dimension makes the network smaller, not every one makes it faster.
+    cost = "model_bytes" if "model_bytes" in costs else costs[0]
+    return device.name, cost, SHARE_WITHOUT_LIMIT * float(getattr(eight, cost))
 
 
 def _cost_names(problem: Problem) -> tuple[str, ...]:
@@ -84,7 +85,10 @@ def _solved(
     goal: float,
     price: Callable[[Candidate], float],
 ) -> Candidate:
-    """Return ``start`` with the variables of ``kinds`` chosen anew: least loss at a price of at most ``goal``."""
+    """Return ``start`` with the variables of ``kinds`` chosen anew: least loss at a price of at most ``goal``.
+
+    Changes do not quite add up, so the programme's budget is not the price: it is halved in on the goal.
+    """
     variables = problem.space.variables
     free = [place for place, variable in enumerate(variables) if variable.name.split(" ")[0] in kinds]
     floor = _changed(start, free, Candidate((0,) * len(free)))
@@ -92,16 +96,26 @@ def _solved(
         return start
     part = _part(table, free, price(start), cost)
     programme = IntegerProgramme(Space(tuple(variables[place] for place in free)), part)
-    budget = goal
-    for _ in range(TIGHTENINGS):
+    lowest = price(floor)
+    goal = max(goal, lowest)
+    best = floor
+
+    def keeps(budget: float) -> bool:
+        nonlocal best
         found = programme.solve(0, budget)
-        if found is None:
-            break
-        candidate = _changed(start, free, found)
-        if price(candidate) <= goal:
-            return candidate
-        budget *= TIGHTER  # changes do not quite add up
-    return floor
+        if found is None or price(_changed(start, free, found)) > goal:
+            return False
+        best = _changed(start, free, found)
+        return True
+
+    if keeps(goal):
+        return best
+    kept, broken = lowest, goal
+    keeps(kept)
+    for _ in range(HALVINGS):
+        middle = (kept + broken) / 2
+        kept, broken = (middle, broken) if keeps(middle) else (kept, middle)
+    return best
 
 
 def _part(table: ChoiceTable, free: list[int], base_cost: float, cost: int) -> ChoiceTable:

@@ -52,3 +52,15 @@ def test_without_a_dimension_its_baseline_is_left_out(spec: JobSpec) -> None:
 
     # Pruning nothing is the uniform 8 bit baseline, and quantizing that is bits only.
     assert labels == [BITS_ONLY]
+
+
+def test_a_dimension_that_saves_nothing_of_a_cost_gives_nothing_up_for_it(spec: JobSpec) -> None:
+    # The Raspberry Pi computes all integer widths alike: fewer bits make nothing faster there.
+    device = DeviceTarget(name="raspberry-pi-4", limits=Limits(latency_ms=0.2))
+    problem = make_problem(replace(spec, devices=(device,)))
+    table = choice_tables(problem, assumed_divergences(problem))[device.name]
+
+    found = {row.label: row.plan for row in single_dimension_baselines(problem, table)}
+
+    assert set(found) == {PRUNING_ONLY, PRUNE_THEN_QUANTIZE}  # bits only is 8 bits everywhere, a baseline anyway
+    assert {bits.weight_bits for bits in found[PRUNE_THEN_QUANTIZE].layers.values()} == {8}
