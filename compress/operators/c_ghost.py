@@ -83,10 +83,10 @@ def ghost_convolution(made: Rebuilding, node: Node, ratio: int) -> None:
     weights = made.tensor(f"{first}.weight", primary, {1: (name, 1)})
     shift = None if bias is None else made.tensor(f"{first}.bias", bias[:intrinsic].clone())
     if not ghosts:
-        made.convolution(first, node.inputs[0], weights, shift, output=node.outputs[0], **steps)
+        made.convolution(first, node.inputs[0], weights, shift, output=node.outputs[0], steps=steps)
         return
     made.value(first, (shape[0], intrinsic, *shape[2:]))
-    made.convolution(first, node.inputs[0], weights, shift, **steps)
+    made.convolution(first, node.inputs[0], weights, shift, steps=steps)
     second = f"{node.name}/cheap"
     made.value(second, (shape[0], ghosts, *shape[2:]))
     shift = None if bias is None else made.tensor(f"{second}.bias", _ghost_bias(bias, cheap, intrinsic))
@@ -95,7 +95,7 @@ def ghost_convolution(made: Rebuilding, node: Node, ratio: int) -> None:
         first,
         made.tensor(f"{second}.weight", cheap),
         shift,
-        padding=(CHEAP_KERNEL // 2,) * 2,
+        steps={"padding": (CHEAP_KERNEL // 2,) * 2},
         groups=intrinsic,
     )
     kept = second

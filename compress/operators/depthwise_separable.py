@@ -56,7 +56,7 @@ def _split(made: Rebuilding, node: Node) -> None:
     made.value(first, (batch, channels, *made.network.graph.shapes[node.outputs[0]][2:]), {1: (weight, 1)})
     steps = {key: integers(node, key) for key in ("stride", "padding", "dilation")}
     made.convolution(
-        first, value, made.tensor(f"{first}.weight", kernels, {0: (weight, 1)}), None, groups=channels, **steps
+        first, value, made.tensor(f"{first}.weight", kernels, {0: (weight, 1)}), None, groups=channels, steps=steps
     )
     mixed = made.tensor(f"{second}.weight", mix, {0: (weight, 0), 1: (weight, 1)})
     made.convolution(second, first, mixed, node.parameters.get("bias"), output=node.outputs[0])

@@ -130,7 +130,7 @@ class _Stage:
                 shift = self._made.tensor(f"{name}.bias", self._network.tensors[bias][: self._scaled(channels)].clone())
             steps = {key: integers(node, key) for key in ("stride", "padding", "dilation")}
             layer = self._made.tensor(f"{name}.weight", taken)
-            self._made.convolution(name, inputs[0], layer, shift, groups=groups, **steps)
+            self._made.convolution(name, inputs[0], layer, shift, groups=groups, steps=steps)
         return renamed[unit.exit]
 
     def _scaled(self, channels: int) -> int:

@@ -51,7 +51,7 @@ def _shrink(made: Rebuilding, node: Node, rings: int) -> None:
     )
     layer = f"{node.name}/kernel"
     smaller = made.tensor(f"{layer}.weight", _smaller(weight, off), {0: (name, 0), 1: (name, 1)})
-    made.convolution(layer, node.inputs[0], smaller, node.parameters.get("bias"), output=node.outputs[0], **steps)
+    made.convolution(layer, node.inputs[0], smaller, node.parameters.get("bias"), output=node.outputs[0], steps=steps)
 
 
 def _eligible(block: Block, network: Network) -> list[Node]:

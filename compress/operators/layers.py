@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from compress.operators.base import Replacement
 
 Source = tuple[str, int]
 """A tensor or value by name, and one of its axes."""
+
+
+_NO_STEPS: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -47,12 +51,13 @@ class Rebuilding:
         bias: str | None,
         *,
         output: str | None = None,
-        stride: Sequence[int] | None = None,
-        padding: Sequence[int] | None = None,
-        dilation: Sequence[int] | None = None,
+        steps: Mapping[str, tuple[int, ...]] = _NO_STEPS,
         groups: int = 1,
     ) -> str:
-        """Add a convolution, by default with stride 1, without padding or dilation; return the value that it writes."""
+        """Add a convolution; return the value that it writes.
+
+        ``steps`` has ``stride``, ``padding`` and ``dilation``, by default those of a convolution that has none.
+        """
         dims = self.tensors[weight].ndim - 2 if weight in self.tensors else self.network.tensors[weight].ndim - 2
         parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
         node = make_node(
@@ -61,9 +66,9 @@ class Rebuilding:
             (value,),
             (output or name,),
             parameters=parameters,
-            stride=tuple(stride or (1,) * dims),
-            padding=tuple(padding or (0,) * dims),
-            dilation=tuple(dilation or (1,) * dims),
+            stride=steps.get("stride", (1,) * dims),
+            padding=steps.get("padding", (0,) * dims),
+            dilation=steps.get("dilation", (1,) * dims),
             groups=groups,
         )
         self.nodes.append(node)

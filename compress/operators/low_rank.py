@@ -72,9 +72,9 @@ def _factor(made: Rebuilding, node: Node, factors: tuple[Tensor, Tensor], *, spa
         first = {key: (value[0], rest[key]) for key, value in first.items()}
         image[1] = made.network.graph.shapes[node.inputs[0]][3]  # narrowed by the second layer alone
     made.value(between, (batch, factors[0].shape[0], *image))
-    made.convolution(between, node.inputs[0], reduce, None, **first)
+    made.convolution(between, node.inputs[0], reduce, None, steps=first)
     made.convolution(
-        f"{node.name}/expand", between, expand, node.parameters.get("bias"), output=node.outputs[0], **second
+        f"{node.name}/expand", between, expand, node.parameters.get("bias"), output=node.outputs[0], steps=second
     )
 
 

@@ -186,7 +186,7 @@ class _Cycle:
             weight = self._made.tensor(f"{name}.weight", _within_groups(weights[node.name], level.groups))
             steps = {key: integers(node, key) for key in ("stride", "padding", "dilation")}
             bias = self._bias(node, name, weights[node.name].shape[0])
-            self._made.convolution(name, inputs[0], weight, bias, output=output, groups=level.groups, **steps)
+            self._made.convolution(name, inputs[0], weight, bias, output=output, groups=level.groups, steps=steps)
         return renamed[self._block.exit]
 
     def _bias(self, node: Node, name: str, channels: int) -> str | None:

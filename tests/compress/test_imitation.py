@@ -37,7 +37,7 @@ def test_features_are_what_the_float_network_computes() -> None:
     structure = analyse(network)
     shown = images(network, 20)
     features = BlockFeatures(structure.prepared(network).folded, structure.blocks[1:], shown, QUICK)
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
 
     run(network, shown, lambda name, node, value: seen.setdefault(name, value))
 
