@@ -30,7 +30,7 @@ from compress.network.graph import Network
 from compress.quantize import Compressed
 from workers.spec import FineTuneSpec
 
-RATES = (1e-3, 2e-2)
+RATES = (2e-4, 5e-3)
 RUN_MEMORY_BYTES = 64 << 20  # reserved per run; it only keeps Ray from asking for a CPU
 STEPS_PER_EPOCH = 32  # at least, unless batches would be smaller than 16
 DISTANCE = "divergence"

@@ -24,7 +24,7 @@ class FineTuning:
     method: str = "lsq"
     epochs: int = 1
     batch_size: int = 128
-    learning_rate: float = 0.002
+    learning_rate: float = 0.001
     schedule: str = "cosine"
     warmup: float = 0.02
     distillation: float = 1.0
