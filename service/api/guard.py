@@ -91,8 +91,8 @@ class Guard:
         if principal is None:
             if scope["path"] == LOGIN:
                 return _Visit()
-            refusal = _unauthenticated(scope, headers)
-            return _Visit(refusal=refusal) if by_cookie or shown is None else self._guess(scope, refusal)
+            stranger = _unauthenticated(scope, headers)
+            return _Visit(refusal=stranger) if by_cookie or shown is None else self._guess(scope, stranger)
         if wait_s := self._requests.take(principal.token_id or principal.owner):
             return _Visit(principal=principal, refusal=_too_many(wait_s))
         refusal = _refused(scope, headers, principal)

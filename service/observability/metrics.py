@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -130,5 +131,5 @@ def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def _by(label: str, counts: Mapping[str, float]) -> list[tuple[Labels, float]]:
+def _by(label: str, counts: Mapping[Any, float]) -> list[tuple[Labels, float]]:
     return [(((label, str(name)),), count) for name, count in counts.items()]

@@ -76,7 +76,7 @@ class Jobs:
             query = query.where(jobs.c.model_id == model_id)
         if before is not None:
             query = query.where(jobs.c.id < before)
-        left_out = {"profiles": {}, "variables": None, "ranges": {}}
+        left_out: dict[str, Any] = {"profiles": {}, "variables": None, "ranges": {}}
         rows = self._connection.execute(query)
         return [JobRecord(**{**row._mapping, **left_out, "status": JobStatus(row.status)}) for row in rows]
 

@@ -96,7 +96,7 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_every_package() -> Non
 def test_the_entry_point_reads_secrets_from_files(tmp_path: Path) -> None:
     secret = tmp_path / "url"
     secret.write_text("postgresql://u:p a$s@h/d\n")
-    command = [DEPLOY / "entrypoint.sh", "sh", "-c", 'printf %s "$DATABASE_URL|${DATABASE_URL_FILE:-none}"']
+    command = [str(DEPLOY / "entrypoint.sh"), "sh", "-c", 'printf %s "$DATABASE_URL|${DATABASE_URL_FILE:-none}"']
 
     done = subprocess.run(
         command,

@@ -119,7 +119,7 @@ DATA: dict[str, tuple[Callable[[], bytes], str]] = {
     "images of text": (lambda: archive(x=npy(np.full((100, 8), "a"))), "bad_dtype"),
     "images of moments": (lambda: archive(x=npy(np.zeros((100, 8), "datetime64[s]"))), "bad_dtype"),
     "images of records": (lambda: archive(x=npy(np.zeros(100, [("a", "f4"), ("b", "i4")]))), "bad_dtype"),
-    "a single number": (lambda: archive(x=npy(np.float32(1))), "bad_shape"),
+    "a single number": (lambda: archive(x=npy(np.array(1.0, np.float32))), "bad_shape"),
     "images without pixels": (lambda: archive(x=npy(np.zeros((100, 0, 8), np.uint8))), "bad_shape"),
     "no image at all": (lambda: npz(x=X[:0], y=Y[:0]), "bad_shape"),
     "images of nine dimensions": (lambda: archive(x=npy(np.zeros((100,) + (1,) * 8, np.uint8))), "bad_shape"),

@@ -1,7 +1,7 @@
 """Networks that must not be taken in: each is one small, wrong step away from a good one."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,7 @@ def value(name: str, shape: Sequence[Any] | None, kind: int = TensorProto.FLOAT)
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def functions(bodies: dict[str, Sequence[str]]) -> Change:
+def functions(bodies: Mapping[str, Sequence[str]]) -> Change:
     """Let a chain of functions stand where the activation was: each applies those that it names, one after another."""
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
 
