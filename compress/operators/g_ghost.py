@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compress.network.blocks import Block, blocks
 from compress.network.graph import Network, Node
-from compress.network.ops import OPS, make_node
+from compress.network.ops import OPS, make_node, op_named
 from compress.network.stages import STAGE, units
 from compress.operators.base import OPERATORS, Replacement
 from compress.operators.layers import Rebuilding, inside, integers
@@ -149,7 +149,10 @@ class _Stage:
         self, role: str, op: str, inputs: tuple[str, ...], width: int, *, image: bool = True, **attributes: int
     ) -> str:
         name = f"{self._stem}/{role}"
-        self._made.nodes.append(make_node(name, op, inputs, **attributes))
+        complete = op_named(op).complete(attributes)
+        self._made.nodes.append(
+            Node(name=name, op=op, inputs=inputs, outputs=(name,), attributes=complete, parameters={})
+        )
         self._value(name, width, image=image)
         return name
 
