@@ -152,7 +152,7 @@ async def closed_loop(base: str, make: Callable[[], str], options: Any) -> float
 
     async with _client(base, options.connections) as client:
         await asyncio.gather(*(one(client) for _ in range(options.connections)))
-    return count / (options.seconds / 2)
+    return count / float(options.seconds / 2)
 
 
 async def streams(base: str, pid: int, database: Database, job: str, options: Any) -> Row:
