@@ -57,7 +57,7 @@ def _target(what: str, got: float, bound: float, met: bool) -> dict[str, Any]:
 
 def _ours(count: int) -> np.ndarray:
     """Return latencies of MobileNetV2's kernels on a bit-serial array, (layers, weight bits, activation bits)."""
-    given = {"confidence": "estimate", "source": "an array of the order of those published"}
+    given: dict[str, Any] = {"confidence": "estimate", "source": "an array of the order of those published"}
     numbers = {"rows": 16, "columns": 16, "bits_per_unit": 64, "fill_cycles": 0, "max_bits": 8, "sram_kib": 256}
     quantities = {name: Quantity(value=value, **given) for name, value in numbers.items()}
     bandwidth = Quantity(value=3.2, **given)

@@ -4,6 +4,7 @@ Every node, and every value it writes, is named ``KERNEL|OPERATOR``, so that wha
 back to the kernel, whatever was merged.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -30,7 +31,11 @@ class Grid(NamedTuple):
 SIGNED = Grid(0.05, 128)
 GRIDS = {"relu": Grid(0.05, 0), "clip": Grid(6 / 255, 0), "sigmoid": Grid(1 / 255, 0)}
 
-_ACTIVATIONS = {"relu": ("Relu", {}), "sigmoid": ("Sigmoid", {}), "hard_swish": ("HardSwish", {})}
+_ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "relu": ("Relu", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "hard_swish": ("HardSwish", {}),
+}
 
 
 class GraphWriter:
@@ -209,8 +214,8 @@ class GraphWriter:
         steps = [self._constant(levels, f"{name}/levels"), self._constant(scale, f"{name}/steps"), zero]
         weight_value = self._node("DequantizeLinear", steps, name, "weight", axis=0)
         bias = self._constant(np.zeros(shape[0], np.int32), f"{name}/bias_steps")
-        grid = self._constant(scale * np.float32(grid.scale), f"{name}/bias_scale")
-        return [weight_value, self._node("DequantizeLinear", [bias, grid], name, "bias", axis=0)]
+        bias_scale = self._constant(scale * np.float32(grid.scale), f"{name}/bias_scale")
+        return [weight_value, self._node("DequantizeLinear", [bias, bias_scale], name, "bias", axis=0)]
 
     def _constant(self, value: NDArray[Any] | np.generic, name: str) -> str:
         self._constants.append(numpy_helper.from_array(np.asarray(value), name))

@@ -81,7 +81,7 @@ class _Draw:
     def _hurry(self, count: int, height: int) -> float:
         """Return how likely the next step halves the resolution: so that five levels fill the network."""
         level = np.log2(224 / height) - 1
-        return 0.12 + 0.12 * max(0.0, count / KERNELS * 4 - level)
+        return float(0.12 + 0.12 * max(0.0, count / KERNELS * 4 - level))
 
     def _height(self, tensor: str) -> int:
         return self.writer.shape(tensor)[1]
