@@ -240,7 +240,7 @@ def _train(
         chosen, order = order[:batch], order[batch:]
         loss = normalised_error(student(tensors, inputs[chosen]), expected[chosen], spread)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
 

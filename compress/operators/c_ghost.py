@@ -182,7 +182,8 @@ def _kernels(shifted: _Shifts, primary: Tensor, targets: Tensor) -> Tensor:
     squares = moved @ moved.mT
     energy = squares.diagonal(dim1=1, dim2=2).mean().clamp_min(LEAST_ENERGY)
     squares.diagonal(dim1=1, dim2=2).add_(RIDGE * energy)
-    return torch.linalg.solve(squares, moved @ targets.flatten(2).mT).mT
+    found: Tensor = torch.linalg.solve(squares, moved @ targets.flatten(2).mT)
+    return found.mT
 
 
 def _primary(shifted: _Shifts, kernels: Tensor, own: Tensor, targets: Tensor) -> Tensor:
@@ -191,7 +192,8 @@ def _primary(shifted: _Shifts, kernels: Tensor, own: Tensor, targets: Tensor) ->
     squares = torch.einsum("ijgk,ijgl->ikl", through, through)
     squares.diagonal(dim1=1, dim2=2).add_(1.0)
     right = own.flatten(2) + torch.einsum("ijgk,ijcg->ick", through, targets)
-    return torch.linalg.solve(squares, right.mT).mT.reshape(own.shape)
+    found: Tensor = torch.linalg.solve(squares, right.mT)
+    return found.mT.reshape(own.shape)
 
 
 OPERATORS.register("c_ghost")(CGhost())
