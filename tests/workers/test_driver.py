@@ -124,16 +124,17 @@ def test_the_float_network_is_measured_before_the_first_trial(whole: list[Event]
 
 
 def test_uniform_and_single_dimension_baselines_are_the_first_trials(whole: list[Event]) -> None:
-    labels = [(trial.number, trial.origin, trial.label) for trial in ended(whole)[:7]]
+    labels = [(trial.number, trial.origin, trial.label) for trial in ended(whole)[:6]]
+
+    # Bits alone make nothing smaller or faster on the first device: that baseline is the uniform 8 bit one.
 
     assert labels == [
         (0, Origin.BASELINE, "uniform 8 bit"),
         (1, Origin.BASELINE, "uniform 6 bit"),
         (2, Origin.BASELINE, "uniform 4 bit"),
-        (3, Origin.BASELINE, "bits only"),
-        (4, Origin.BASELINE, "pruning only"),
-        (5, Origin.BASELINE, "prune then quantize"),
-        (6, Origin.SEARCH, ""),
+        (3, Origin.BASELINE, "pruning only"),
+        (4, Origin.BASELINE, "prune then quantize"),
+        (5, Origin.SEARCH, ""),
     ]
 
 
@@ -267,9 +268,10 @@ def test_proposals_beyond_every_limit_are_listed_and_never_measured(spec: JobSpe
     trials = ended(run(make_start(replace(searched(spec, trials=9), devices=(device,)), images=100), make_pool))
 
     trials.sort(key=lambda trial: trial.number)  # what is never measured does not wait for what is
-    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 6 + [TrialStatus.INFEASIBLE] * 3
-    assert [trial.origin for trial in trials] == [Origin.BASELINE] * 6 + [Origin.SEARCH] * 3
-    assert pools[0].calls == 6
+    # Bits only is uniform 4 bits here, the least that this device stores.
+    assert [trial.status for trial in trials] == [TrialStatus.DONE] * 5 + [TrialStatus.INFEASIBLE] * 4
+    assert [trial.origin for trial in trials] == [Origin.BASELINE] * 5 + [Origin.SEARCH] * 4
+    assert pools[0].calls == 5
 
 
 def test_baselines_are_measured_even_beyond_the_limits(spec: JobSpec) -> None:
