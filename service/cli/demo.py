@@ -188,7 +188,8 @@ def _print_fronts(client: Client, job: JobRead, model: ModelRead) -> None:
     _step("4", "The front of each device: no trial on it can be bettered in both accuracy and latency")
     counts = job.trial_counts
     out.print(
-        f"{counts.done} trials measured, {counts.stopped} stopped early as beaten already, {counts.infeasible} were beyond a limit by arithmetic and never measured, "
+        f"{counts.done} trials measured, {counts.stopped} stopped early as beaten already, "
+        f"{counts.infeasible} were beyond a limit by arithmetic and never measured, "
         f"{counts.failed} failed; {job.split['search'] if job.split else '?'} images to search with\n",
         soft_wrap=True,
     )
