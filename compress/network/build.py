@@ -138,8 +138,14 @@ def _overwriting(graph: Graph) -> dict[str, Callable[..., object]]:
             if readers[-1] is node and all(reader.op in {*_ANEW, "quantize"} for reader in readers):
                 found[node.name] = quantize_in_place
             continue
-        alike = all(graph.shapes.get(operand) == graph.shapes[value] for operand in node.inputs)
-        if node.op == "add" and source.op == "quantize" and len(readers) == 1 and alike:
+        shapes = {graph.shapes.get(operand) for operand in node.inputs}
+        if (
+            node.op == "add"
+            and source.op == "quantize"
+            and len(readers) == 1
+            and len(shapes) == 1
+            and None not in shapes
+        ):
             found[node.name] = add_in_place
     return found
 

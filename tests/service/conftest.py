@@ -41,15 +41,22 @@ def postgresql_at_head(postgresql_url: str) -> str:
     return database.url.render_as_string(hide_password=False)
 
 
+@pytest.fixture
+def empty_postgresql_at_head(postgresql_at_head: str) -> str:
+    database = Database(postgresql_at_head)
+    with database.write() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+    database.close()
+    return postgresql_at_head
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_at_head"), tmp_path / "test.db")
         database = Database(f"sqlite:///{tmp_path / 'test.db'}")
     else:
-        database = Database(request.getfixturevalue("postgresql_at_head"))
-        with database.write() as connection:
-            connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+        database = Database(request.getfixturevalue("empty_postgresql_at_head"))
     yield database
     database.close()
 

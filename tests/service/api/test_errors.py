@@ -164,8 +164,10 @@ def test_a_query_that_breaks_a_rule_is_a_422_problem(http: httpx.Client, path: s
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/%00", "/v1/jobs?cursor=%00", "/v1/models/%00", "/v1/trials/%00-1"])
-def test_what_postgresql_cannot_store_is_a_422_problem(postgresql_at_head: str, tmp_path: Path, path: str) -> None:
-    app = create_app(Settings(home=tmp_path, database_url=postgresql_at_head))
+def test_what_postgresql_cannot_store_is_a_422_problem(
+    empty_postgresql_at_head: str, tmp_path: Path, path: str
+) -> None:
+    app = create_app(Settings(home=tmp_path, database_url=empty_postgresql_at_head))
 
     async def get() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
