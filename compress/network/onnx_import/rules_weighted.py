@@ -5,8 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from compress.network.onnx_import.errors import FIELD
 from compress.network.onnx_import.rules import translates
 from compress.network.onnx_import.translation import Source, Translation
+from compress.network.ops.shapes import ShapeError
 
 
 def spatial_padding(source: Source, image: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[list[int], list[int]]:
@@ -34,6 +36,16 @@ def uneven_padding(before: list[int], after: list[int]) -> tuple[int, ...]:
     return tuple(size for pair in zip(reversed(before), reversed(after), strict=True) for size in pair)
 
 
+def kernel_of(source: Source, weight: Tensor) -> tuple[int, ...]:
+    """Return the spatial shape of a convolution's weight; a stated ``kernel_shape`` must be the same."""
+    shape = tuple(weight.shape[2:])
+    stated = source.integers("kernel_shape") or shape
+    if stated != shape:
+        rule = f"kernel_shape {list(stated)} must be that of its weight {source.inputs[1]!r}, {list(shape)}"
+        raise ShapeError(FIELD, f"node {source.name!r} ({source.op}): {rule}")
+    return shape
+
+
 def _parameters(source: Source, graph: Translation, roles: dict[int, str]) -> dict[str, str]:
     """Map roles to constant inputs, those that are there."""
     found = {}
@@ -52,7 +64,7 @@ def conv(source: Source, graph: Translation) -> None:
     x = source.inputs[0]
     source.require(spatial in (1, 2), "must have one or two spatial dimensions", spatial)
     source.require(len(graph.shape(x)) == weight.ndim, "must have a weight of its input's rank")
-    before, after = spatial_padding(source, graph.shape(x)[2:], tuple(weight.shape[2:]))
+    before, after = spatial_padding(source, graph.shape(x)[2:], kernel_of(source, weight))
     if before != after:
         x = graph.emit(graph.node_name(f"{source.name}/pad"), "pad", [x], padding=uneven_padding(before, after))
         before = [0] * spatial
@@ -77,7 +89,7 @@ def conv_transpose(source: Source, graph: Translation) -> None:
     source.require(spatial in (1, 2), "must have one or two spatial dimensions", spatial)
     source.require(source.integers("output_shape") is None, "must not have output_shape")
     source.require(source.text("auto_pad", "NOTSET") in ("NOTSET", "VALID"), "must not have auto_pad")
-    before, after = spatial_padding(source, graph.shape(source.inputs[0])[2:], tuple(weight.shape[2:]))
+    before, after = spatial_padding(source, graph.shape(source.inputs[0])[2:], kernel_of(source, weight))
     extra = source.integers("output_padding") or (0,) * spatial
     extra = tuple(size + less - more for size, less, more in zip(extra, before, after, strict=True))
     source.require(min(extra) >= 0, "must not crop more at the end than at the start", [before, after])

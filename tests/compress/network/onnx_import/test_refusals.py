@@ -129,6 +129,20 @@ def test_what_cannot_come_in_is_refused_under_its_own_code(case: str, tmp_path: 
     assert error.code == code
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_a_stated_kernel_that_is_not_the_weights_is_refused_with_both_shapes(op: str, tmp_path: Path) -> None:
+    def write(kernel: list[int]) -> Path:
+        node = make_node(op, ["x", "w"], ["y"], name="layer", kernel_shape=kernel)
+        tensors = {"w": np.ones((3, 3, 3, 3), np.float32)}
+        return onnx_file(tmp_path / "m.onnx", [node], tensors=tensors, shape=(1, 3, 8, 8))
+
+    import_onnx(write([3, 3]))
+    error = refusal(write([5, 5]))
+
+    assert error.code == "shape_mismatch"
+    assert f"node 'layer' ({op}): kernel_shape [5, 5] must be that of its weight 'w', [3, 3]" in str(error)
+
+
 def test_functions_that_call_themselves_or_explode_are_refused_before_they_are_written_out(tmp_path: Path) -> None:
     def function(name: str, *calls: str) -> onnx.FunctionProto:
         values = ["x", *(f"v{index}" for index in range(len(calls)))]

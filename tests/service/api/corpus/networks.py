@@ -299,6 +299,10 @@ NETWORKS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: network(lambda model: model.graph.node[0].input.pop()),
         "unsupported_form",
     ),
+    "a convolution of another size than its weights": (
+        lambda: network(attribute(0, "kernel_shape", [5, 5])),
+        "shape_mismatch",
+    ),
     "a convolution in no groups": (lambda: network(attribute(0, "group", 0)), "shape_mismatch"),
     "a convolution in groups that do not fit": (lambda: network(attribute(0, "group", 7)), "shape_mismatch"),
     "a stride of zero": (lambda: network(attribute(0, "strides", [0, 0])), "not_onnx"),
