@@ -1,9 +1,9 @@
 """Accuracy of a low-bit ResNet-20 on CIFAR-10 after a few epochs of fine-tuning, beside what it was before.
 
 Every layer has the width. Rows: post-training quantization, the straight-through baseline, and the methods named, each
-trained on the same images with augmentation and without labels, imitating the float network. Settings were chosen by
-the loss on training images; test images are looked at once, at the end.
-Differences are paired: on the same test images, with the 95 % interval of the difference.
+trained on the same images with augmentation and without labels, imitating the float network. The learning rate is the
+library's default unless given. Differences are paired: on the same test images, with the 95 % interval of the
+difference.
 
     python -m benchmarks.finetuning --data DATA [--widths 4/4 2/4] [--methods lsq] [--epochs 3]
         [--baseline-epochs 1] [--train-images 49918] [--images 9979] [--checkpoints FOLDER] [--json FILE]

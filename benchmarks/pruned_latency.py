@@ -10,7 +10,6 @@ for this machine.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -143,7 +142,8 @@ def built(name: str, folder: Path) -> Network:
 def _random_tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
         return torch.rand(shape) + 0.5
-    return torch.randn(shape) / max(1, int(np.prod(shape[1:]))) ** 0.5
+    spread: float = max(1, int(np.prod(shape[1:]))) ** 0.5
+    return torch.randn(shape) / spread
 
 
 def agreement(rows: list[dict[str, Any]]) -> Mapping[str, float]:
@@ -158,4 +158,4 @@ def agreement(rows: list[dict[str, Any]]) -> Mapping[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

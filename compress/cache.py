@@ -63,7 +63,7 @@ class TensorDigests:
         if tensor not in self._known:
             fixed = tensor.detach().contiguous()
             digest = hashlib.blake2b(f"{fixed.dtype}{tuple(fixed.shape)}".encode(), digest_size=16)
-            digest.update(memoryview(fixed.reshape(-1).view(torch.uint8).numpy()))
+            digest.update(fixed.reshape(-1).view(torch.uint8).numpy().data)
             self._known[tensor] = digest.digest()
         found: bytes = self._known[tensor]
         return found

@@ -86,7 +86,7 @@ class _Walk:
         weight = self._exact[name].movedim(format.axis, 0)
         quantizer.fit(weight)
         if moments is None or not quantizer.separable:
-            rounded = quantizer(weight)
+            rounded: Tensor = quantizer(weight)
         else:
             rounded = compensated(weight, quantizer, moments)
         return rounded.movedim(0, format.axis).contiguous()

@@ -270,7 +270,13 @@ class Client:
         return self._get(f"/v1/jobs/{job_id}/best", TrialRead, device=device, accuracy_drop=accuracy_drop)
 
     def download_checkpoint(self, trial_id: str, path: str | Path, *, format: str = "packed") -> Path:
-        """Write a trial's checkpoint to ``path``: ``packed`` (a zip) or ``onnx``; ``fine_tuned`` and ``fine_tuned_onnx`` if it was."""
+        """Write a trial's checkpoint to ``path``.
+
+        Args:
+            trial_id: The trial.
+            path: Where to write.
+            format: ``packed`` (a zip) or ``onnx``; ``fine_tuned`` and ``fine_tuned_onnx`` if it was fine-tuned.
+        """
         return self._download(f"/v1/trials/{trial_id}/checkpoint", path, format=format)
 
     def download_best(

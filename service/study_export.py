@@ -25,13 +25,14 @@ def write_study(job: JobRecord, trials: Sequence[TrialRecord], path: Path, *, de
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+    from optuna.study import StudyDirection
 
     target, spec = target_of(job, device), JobSpec.from_json(job.spec)
     logging.set_verbosity(logging.WARNING)
     study = create_study(
         storage=JournalStorage(JournalFileBackend(str(path))),
         study_name=f"{job.name} on {target.name}",
-        directions=["maximize", *("minimize" for _ in spec.objectives[1:])],
+        directions=[StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in spec.objectives[1:])],
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the names may go, the figures stay

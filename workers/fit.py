@@ -109,7 +109,16 @@ def impossible_limits(spec: JobSpec, ranges: Ranges) -> list[ImpossibleLimit]:
         for cost, row in ranges[device.name].items():
             value = getattr(device.limits, cost)
             if value is not None and value < row["smallest"]:
-                found.append(ImpossibleLimit(device=device.name, limit=cost, value=value, **row))
+                found.append(
+                    ImpossibleLimit(
+                        device=device.name,
+                        limit=cost,
+                        value=value,
+                        smallest=row["smallest"],
+                        middle=row["middle"],
+                        largest=row["largest"],
+                    )
+                )
     return found
 
 

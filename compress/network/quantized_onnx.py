@@ -109,7 +109,7 @@ def _make_float(model: ModelProto) -> Mapping[str, LayerBits]:
 
 def _dequantized(node: NodeProto, constants: Mapping[str, TensorProto]) -> np.ndarray:
     values, scale = (numpy_helper.to_array(constants[name]).astype(np.float32) for name in node.input[:2])
-    zero = np.float32(0)
+    zero: np.ndarray = np.zeros((), np.float32)
     if len(node.input) > 2 and node.input[2]:
         zero = numpy_helper.to_array(constants[node.input[2]]).astype(np.float32)
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)

@@ -107,7 +107,7 @@ def _per_image(product: Tensor, graph: Graph, member: Member, images: int) -> Te
     """
     stated = graph.shapes[member.name]
     batch = next((axis for axis, size in enumerate(product.shape) if size != stated[axis]), 0)
-    apart = product.unflatten(batch, (images, -1))
+    apart: Tensor = product.unflatten(batch, (images, -1))  # type: ignore[no-untyped-call]
     axis = member.axis + (member.axis > batch)
     return apart.movedim((batch, axis), (0, -1)).flatten(1, -2).sum(1).to(torch.float64)
 

@@ -125,19 +125,20 @@ def _of_pointwise(node: Node, network: Network, known: Mapping[str, Tensor]) -> 
 
 def _sliced(node: Node, read: Tensor) -> Tensor:
     dim, start, end, step = (node.attributes[key] for key in ("dim", "start", "end", "step"))
-    return read[slice(start, end, step)] if dim == 1 else read  # type: ignore[misc]
+    return read[slice(start, end, step)] if dim == 1 else read
 
 
 def _padded(node: Node, read: Tensor, rank: int) -> Tensor:
     """A border of another number ends a constant; channels that are padded on are constants of their own."""
-    padding, border = _sizes(node, "padding"), node.attributes["value"]
+    padding = _sizes(node, "padding")
+    border = float(node.attributes["value"])  # type: ignore[arg-type]
     pairs = [padding[index : index + 2] for index in range(0, len(padding), 2)]  # from the last axis backwards
     around = [pair for index, pair in enumerate(pairs) if index != rank - 2 and any(pair)]
     before, after = pairs[rank - 2] if len(pairs) > rank - 2 else (0, 0)
     if min(before, after) < 0:
         return torch.full((len(read) + before + after,), torch.nan, dtype=torch.float64)
     inside = torch.where(read == border, read, torch.nan) if around else read
-    return torch.nn.functional.pad(inside, (before, after), value=float(border))  # type: ignore[arg-type]
+    return torch.nn.functional.pad(inside, (before, after), value=border)
 
 
 def _meet(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:

@@ -147,7 +147,7 @@ def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
     )
 
 
-def _signal(job: JobRecord) -> dict[str, str | None]:
+def _signal(job: JobRecord) -> dict[str, Any]:
     """Return what a job's candidates are ranked by, and why, once its float network was measured."""
     accuracy, images = (None if job.baseline is None else job.baseline.get(key) for key in ("accuracy", "images"))
     if accuracy is None or images is None:

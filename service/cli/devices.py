@@ -1,9 +1,8 @@
 """``tightfit devices``: list, show and add device profiles."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -13,13 +12,14 @@ from service.cli.common import DEFAULT_URL, Json, Url
 from service.cli.output import input_errors_end_the_command, out, print_json, problems_end_the_command
 from service.client import Client
 
+if TYPE_CHECKING:
+    from typer._click import Command, Context
+
 
 class _ShowsByName(TyperGroup):
     """Takes what is no command of the group for the name of a device to show."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: "Context", args: list[str]) -> tuple[str | None, "Command | None", list[str]]:
         if args and self.get_command(ctx, args[0]) is None:
             args = ["show", *args]
         return super().resolve_command(ctx, args)

@@ -58,7 +58,8 @@ def drawing(roofs: Sequence[Roof]) -> Drawing | None:
     def y(value: float) -> float:
         return round(bottom - (log10(value) - low_y) / (high_y - low_y) * (bottom - TOP), 1)
 
-    lines, taken = [], []
+    lines: list[Line] = []
+    taken: list[float] = []
     for index, roof in enumerate(sorted(roofs, key=lambda roof: -roof.peak_gmac_per_s)):
         points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(roof.macs_per_byte, roof.gmac_per_s, strict=True))
         end_y = y(roof.gmac_per_s[-1])

@@ -62,7 +62,7 @@ def test_a_kind_of_too_few_networks_is_left_as_it_was() -> None:
 
 
 def test_too_few_networks_of_every_kind_are_refused() -> None:
-    with pytest.raises(InputError, match="at least 3 networks of one kind, got .2 float, 0 integer"):
+    with pytest.raises(InputError, match=r"at least 3 networks of one kind, got .2 float, 0 integer"):
         fit_own_device(BASE, measured(BASE, bits=32, slower=1.0, count=2), name="my-board", source="own bench")
 
 

@@ -94,7 +94,7 @@ def test_without_prolongation_only_the_finest_level_is_left() -> None:
     silent = Network(graph=made.graph, tensors=tensors)
     grouped = dict(network.tensors)
     for name in ("a.conv1.weight", "a.conv2.weight"):
-        mask = torch.block_diag(*(torch.ones(4, 4) for _ in range(4)))
+        mask = torch.block_diag(*(torch.ones(4, 4) for _ in range(4)))  # type: ignore[no-untyped-call]
         grouped[name] = network.tensors[name] * mask[:, :, None, None]
 
     (found,) = run(silent, images(network))

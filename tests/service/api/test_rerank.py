@@ -87,7 +87,8 @@ def test_another_device_prices_the_plans_as_an_estimate_does(running: Running, j
 def test_an_unknown_device_is_named(running: Running, job: JobRecord) -> None:
     answer = running.http.post(f"/v1/jobs/{job.id}/rerank", json={"devices": ["abacus"]})
 
-    assert problem_of(answer, 404)["errors"][0]["field"] == "devices.0"
+    problem_of(answer, 404)
+    assert answer.json()["errors"][0]["field"] == "devices.0"
 
 
 def test_an_unknown_cost_is_refused(running: Running, job: JobRecord) -> None:
