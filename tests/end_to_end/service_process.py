@@ -95,7 +95,7 @@ class ServiceProcess:
     def ended(self, job_id: str) -> int:
         """Return how many trials have ended."""
         counts = self.job(job_id)["trial_counts"]
-        return int(counts["done"] + counts["infeasible"] + counts["failed"])
+        return int(counts["done"] + counts["stopped"] + counts["infeasible"] + counts["failed"])
 
     def _answers(self) -> bool:
         try:
