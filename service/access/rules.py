@@ -9,7 +9,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC = re.compile(r"/healthz|/readyz|/login|/static/.*")
 """What strangers may ask: whether the service lives, and what the login page needs."""
 
-ADMIN = re.compile(r"/v1/(tokens|audit)(/.*)?")
+ADMIN = re.compile(r"/v1/(tokens|audit)\b.*", re.DOTALL)  # a route matches a path that ends in a line break, too
 
 COMPUTES = re.compile(r"/v1/estimates|/v1/jobs/[^/]+/rerank")
 """Requests that send a body and change nothing."""

@@ -66,6 +66,13 @@ def test_a_token_made_by_an_admin_works_until_it_is_revoked(closed: Closed) -> N
     assert closed.ask("GET", "/v1/jobs", token["token"]).status_code == 401
 
 
+def test_a_line_break_behind_a_path_opens_nothing(closed: Closed) -> None:
+    submit = closed.tokens["submit"]
+
+    assert closed.ask("POST", "/v1/tokens%0A", submit, json={"name": "me", "scope": "admin"}).status_code == 403
+    assert closed.ask("GET", "/v1/audit%0A", submit).status_code == 403
+
+
 @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer x", "bearer  ", "Token y", "Bearer " + "a" * 5000])
 def test_what_is_no_bearer_token_is_refused(closed: Closed, header: str) -> None:
     assert closed.ask("GET", "/v1/jobs", headers={"Authorization": header}).status_code == 401

@@ -64,6 +64,9 @@ def test_scopes_contain_those_before_them() -> None:
         ("PUT", "/v1/estimates", Scope.SUBMIT),
         ("GET", "/v1/tokens", Scope.ADMIN),
         ("GET", "/v1/tokens/x", Scope.ADMIN),
+        ("POST", "/v1/tokens\n", Scope.ADMIN),
+        ("GET", "/v1/audit\n", Scope.ADMIN),
+        ("DELETE", "/v1/tokens/x\n", Scope.ADMIN),
     ],
 )
 def test_what_nobody_thought_of_is_protected(method: str, path: str, scope: Scope) -> None:
