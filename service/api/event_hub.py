@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -82,7 +82,7 @@ class EventHub:
             try:
                 known = {channel.job_id: channel.last for channel in self._channels.values() if not channel.gone}
                 found, events = await anyio.to_thread.run_sync(self._look, known)
-                self._tell(found, events)
+                self._tell(known, found, events)
             except (OperationalError, NoConnectionError) as error:
                 logger.warning("the database does not answer: %s", str(error).splitlines()[0])
             except Exception:  # the reader serves everybody: it must go on
@@ -95,8 +95,12 @@ class EventHub:
             behind = [job_id for job_id, standing in found.items() if standing.last_event > known[job_id]]
             return found, {job_id: Events(connection).after(job_id, known[job_id], limit=PAGE) for job_id in behind}
 
-    def _tell(self, found: dict[str, Standing], events: dict[str, Sequence[EventRecord]]) -> None:
+    def _tell(
+        self, known: Collection[str], found: dict[str, Standing], events: dict[str, Sequence[EventRecord]]
+    ) -> None:
         for channel in list(self._channels.values()):
+            if channel.job_id not in known:  # followed since the look began, or gone for good
+                continue
             standing = found.get(channel.job_id)
             fresh = [event for event in events.get(channel.job_id, ()) if event.sequence > channel.last]
             for event in fresh:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import event
 
+from service.api.event_hub import EventHub
 from service.event_stream import ServerEvent, events
 from tests.service.api.conftest import Running, wait_until
 from tests.service.api.rows import Dispatcher
@@ -124,6 +125,16 @@ def test_a_stream_ends_when_its_job_is_deleted(running: Running, job: dict[str, 
 
     assert json.loads(first.data)["status"] == "queued"
     assert rest == []
+
+
+def test_a_job_that_is_followed_while_the_reader_looks_is_not_taken_for_gone(running: Running) -> None:
+    async def follow() -> tuple[bool, bool]:
+        hub = EventHub(running.services.database)
+        with hub.follow("old", last=1) as old, hub.follow("new", last=1) as new:
+            hub._tell({"old": 1}, {}, {})  # it looked for the old one alone
+            return old.gone, new.gone
+
+    assert anyio.run(follow) == (True, False)
 
 
 def test_a_hundred_streams_need_one_look_and_hear_of_it_within_a_second(running: Running, job: dict[str, Any]) -> None:
