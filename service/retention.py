@@ -27,12 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 def discard(database: Database, artifacts: ArtifactStore, digests: Collection[str]) -> None:
-    """Remove those of these artefacts that nothing names."""
-    with database.write() as connection:
-        uses = ArtifactUses(connection)
-        uses.lock()
-        for digest in uses.unused(set(digests)):
-            artifacts.remove(digest)
+    """Remove those of these artefacts that nothing names, some at a time: others wait for the lock meanwhile."""
+    every = sorted(set(digests))
+    for start in range(0, len(every), _PER_SWEEP):
+        with database.write() as connection:
+            uses = ArtifactUses(connection)
+            uses.lock()
+            for digest in uses.unused(every[start : start + _PER_SWEEP]):
+                artifacts.remove(digest)
 
 
 def sweep(settings: Settings, database: Database, artifacts: ArtifactStore) -> None:
@@ -42,9 +44,7 @@ def sweep(settings: Settings, database: Database, artifacts: ArtifactStore) -> N
             Audit(connection).remove_before(moment() - timedelta(days=settings.audit_days))
     if settings.retention_days:
         _remove_old(settings, database, artifacts)
-    names = artifacts.older_than(UNNAMED_S)
-    for start in range(0, len(names), _PER_SWEEP):
-        discard(database, artifacts, names[start : start + _PER_SWEEP])
+    discard(database, artifacts, artifacts.older_than(UNNAMED_S))
 
 
 def _remove_old(settings: Settings, database: Database, artifacts: ArtifactStore) -> None:
@@ -72,7 +72,19 @@ def remove_ray_sessions(folder: Path = RAY_FOLDER, *, older_than_s: float = RAY_
         found = _RAY_SESSION.fullmatch(path.name)
         if found is None or path.is_symlink() or Path(f"/proc/{found[1]}").exists():
             continue
-        if path.stat().st_uid == Path("/proc/self").stat().st_uid and time.time() - path.stat().st_mtime > older_than_s:
+        ours = path.stat().st_uid == Path("/proc/self").stat().st_uid
+        if ours and time.time() - path.stat().st_mtime > older_than_s and not _named_by_a_process(path.name):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path)
     return removed
+
+
+def _named_by_a_process(name: str) -> bool:
+    """Whether a process was started with a session's name: `ray start` ends at once, what it starts lives on."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if name.encode() in path.read_bytes():
+                return True
+        except OSError:  # it has ended meanwhile
+            continue
+    return False

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -139,3 +141,14 @@ def test_ray_sessions_go_when_their_process_has_gone(tmp_path: Path) -> None:
     assert remove_ray_sessions(tmp_path, older_than_s=-1) == [gone]
 
     assert {path.name for path in tmp_path.iterdir()} == {alive.name, other.name, "session_latest"}
+
+
+def test_a_ray_session_stays_while_a_process_that_was_started_with_it_lives(tmp_path: Path) -> None:
+    folder = tmp_path / "session_2026-01-01_00-00-00_000001_999999999"
+    folder.mkdir()
+    raylet = subprocess.Popen([sys.executable, "-c", "input()", f"--session-name={folder.name}"], stdin=subprocess.PIPE)
+    try:
+        assert remove_ray_sessions(tmp_path, older_than_s=-1) == []
+    finally:
+        raylet.communicate(b"\n")
+    assert remove_ray_sessions(tmp_path, older_than_s=-1) == [folder]
