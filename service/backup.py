@@ -65,8 +65,9 @@ def restore(settings: Settings, path: Path) -> int:
         BackupError: The home is not empty, or the file is not a whole backup.
     """
     target = _embedded(settings)
-    if target.exists():
-        raise BackupError(f"{target} is there already; restore into another TIGHTFIT_HOME")
+    for path_there in (target, target.with_name(f"{target.name}-wal")):  # a log left behind would be replayed
+        if path_there.exists():
+            raise BackupError(f"{path_there} is there already; restore into another TIGHTFIT_HOME")
     store = ArtifactStore(settings.artifacts_url)
     found: set[str] = set()
     target.parent.mkdir(parents=True, exist_ok=True)

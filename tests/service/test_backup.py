@@ -52,6 +52,16 @@ def test_nothing_is_written_over(full: Settings, tmp_path: Path) -> None:
         restore(full, tmp_path / "backup.tar")
 
 
+def test_nothing_is_written_beside_the_log_of_another_database(full: Settings, tmp_path: Path) -> None:
+    backup(full, tmp_path / "backup.tar")
+    again = Settings(home=tmp_path / "again")
+    again.home.mkdir()
+    (again.home / "tightfit.db-wal").write_bytes(b"pages of another database")
+
+    with pytest.raises(BackupError, match="is there already"):
+        restore(again, tmp_path / "backup.tar")
+
+
 @pytest.mark.parametrize("cut", [600, 3000, -2000])
 def test_half_a_backup_restores_nothing(full: Settings, tmp_path: Path, cut: int) -> None:
     file = tmp_path / "backup.tar"
