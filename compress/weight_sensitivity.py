@@ -112,7 +112,7 @@ class _Walk:
             for value in later.inputs:
                 left[value] -= 1
                 if left[value] == 0:
-                    del known[value]
+                    known.pop(value, None)  # constants are not among them
         return known[graph.outputs[0]]
 
 

@@ -155,6 +155,8 @@ def _digest(material: Material) -> str:
     """Return a name for all that the runs depend on."""
     digest = hashlib.sha256(json.dumps([material.spec.to_json(), material.seed]).encode())
     digest.update(material.compressed.plan.digest().encode())
-    for tensor in (*material.teacher.tensors.values(), material.images, material.held_out):
+    # Trained replacements are in ``start`` alone: jobs that trained them otherwise have equal plans.
+    floats = (*material.teacher.tensors.values(), *material.start.values())
+    for tensor in (*floats, material.images, material.held_out):
         digest.update(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -82,7 +82,7 @@ class Problem:
         place = {node.name: number for number, node in enumerate(graph.nodes)}
         first = {
             f"operator {block.name}": min(place[name] for name in block.nodes if name in place)
-            for block in self._structure.blocks
+            for block in (*self._structure.blocks, *self._structure.stages)
         }
         first |= {
             f"channels {group.name}": min((place[name] for name in group.layers if name in place), default=0)
