@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -35,6 +35,7 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     NoConnectionError: HTTPStatus.SERVICE_UNAVAILABLE,
     OSError: HTTPStatus.SERVICE_UNAVAILABLE,
     DataError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IntegrityError: HTTPStatus.CONFLICT,
     AppError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """The nearest class decides."""
@@ -92,6 +93,9 @@ async def _expected(request: Request, error: Exception) -> Response:
         return problem(status, "ingest_unavailable", str(error))
     if isinstance(error, DataError):  # a NUL in a text, which PostgreSQL does not take
         return problem(status, "invalid_input", "a value has characters that cannot be stored")
+    if isinstance(error, IntegrityError):  # a model that a job is submitted for, deleted at that moment, say
+        logger.warning("%s %s: rows contradict each other", request.method, request.url.path, exc_info=error)
+        return problem(status, "conflict", "something that this needs was changed meanwhile; look again")
     if isinstance(error, OSError):
         logger.error("%s %s: files cannot be read or written", request.method, request.url.path, exc_info=error)
         reason = error.strerror or type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
-from service.errors import ConflictError
+from service.errors import ConflictError, NotFoundError
 from service.store.artifact_uses import ArtifactUses
 from service.store.database import database_now, owner_of
 from service.store.events import Events
@@ -138,7 +138,10 @@ class Jobs:
     def _locked(self, identifier: str) -> JobRecord:
         """Return the job and keep others from changing it until the transaction ends."""
         query = select(jobs).where(jobs.c.owner == self._owner, jobs.c.id == identifier).with_for_update()
-        return job_record(self._connection.execute(query).one())
+        row = self._connection.execute(query).one_or_none()
+        if row is None:  # another transaction, for which this one waited, has removed it
+            raise NotFoundError("job", identifier)
+        return job_record(row)
 
     def _held(self, job: JobRecord) -> bool:
         """Whether a dispatcher has the job in its hands at this moment; one that died may still seem to."""

@@ -6,11 +6,13 @@ import httpx
 import pytest
 from sqlalchemy import delete
 
+from service.services import Services
 from service.store.identifiers import new_id
 from service.store.jobs import Jobs
 from service.store.leases import Leases
-from service.store.records import JobRecord
+from service.store.records import JobRecord, ModelRecord
 from service.store.tables import jobs
+from service.uploads import find_model
 from tests.service.api.conftest import Running
 from tests.service.api.rows import Dispatcher
 from tests.service.api.test_errors import problem_of
@@ -81,6 +83,17 @@ def test_one_key_is_one_job_whatever_happens_to_the_answer(http: httpx.Client, b
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json() == first.json()
     assert problem_of(other, 409)["code"] == "idempotency_key_reused"
+
+
+def test_a_model_that_is_deleted_during_a_submission_is_a_conflict(
+    running: Running, body: dict[str, Any], template: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(services: Services, identifier: str, *, field: str) -> ModelRecord:
+        return replace(find_model(services, identifier, field=field), id=new_id())
+
+    monkeypatch.setattr("service.submission.find_model", gone)
+
+    assert problem_of(running.http.post("/v1/jobs", json=body), 409)["code"] == "conflict"
 
 
 def test_jobs_are_listed_by_status(http: httpx.Client, job: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import func, select
 
-from service.errors import ConflictError, LeaseLostError
+from service.errors import ConflictError, LeaseLostError, NotFoundError
 from service.store.database import Database
 from service.store.events import Events
 from service.store.jobs import Jobs, change, change_status
@@ -67,6 +67,14 @@ def test_another_request_with_the_same_key_is_refused(database: Database) -> Non
 
     with pytest.raises(ConflictError, match="Idempotency-Key 'once'"), database.write() as connection:
         Jobs(connection).submit(job(key="once", digest="8" * 64))
+
+
+@pytest.mark.parametrize("action", [Jobs.cancel, Jobs.pause, Jobs.resume, Jobs.remove])
+def test_a_job_that_another_transaction_has_removed_is_unknown(
+    database: Database, action: Callable[[Jobs, str], object]
+) -> None:
+    with pytest.raises(NotFoundError), database.write() as connection:
+        action(Jobs(connection), "0" * 32)
 
 
 def test_jobs_without_a_key_are_all_different(database: Database) -> None:
