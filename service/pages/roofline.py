@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 
 from hwmodels.device_view import Roof
 
@@ -47,6 +47,8 @@ def drawing(roofs: Sequence[Roof]) -> Drawing | None:
     """Return the drawing of a device's roofs, ``None`` where it has none."""
     if not roofs:
         return None
+    if not all(0 < rate < inf for roof in roofs for rate in roof.gmac_per_s):
+        return None  # a profile with numbers beyond any device
     low_x, high_x = log10(roofs[0].macs_per_byte[0]), log10(roofs[0].macs_per_byte[-1])
     rates = [rate for roof in roofs for rate in roof.gmac_per_s]
     low_y, high_y = floor(log10(min(rates))), ceil(log10(max(rates)) + 0.05)
