@@ -56,7 +56,8 @@ class Guard:
         self._database = database
         # Once it is known that there is a token, that does not change: none is ever deleted.
         self._closed = not is_loopback(settings.host)
-        self._requests = RateLimit(per_second=settings.requests_per_second, burst=5 * settings.requests_per_second)
+        burst = max(1.0, 5 * settings.requests_per_second)  # less than one would let nobody in
+        self._requests = RateLimit(per_second=settings.requests_per_second, burst=burst)
         self._guesses = RateLimit(per_second=GUESSES_PER_S, burst=GUESSES_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

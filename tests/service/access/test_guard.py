@@ -149,7 +149,7 @@ def test_guessing_is_slowed_down_but_does_not_lock_out_who_has_a_token(closed: C
 
 
 def test_a_token_may_not_ask_without_end(closed: Closed) -> None:
-    app = create_app(Settings(home=closed.app.state.services.settings.home, requests_per_second=0.2))
+    app = create_app(Settings(home=closed.app.state.services.settings.home, requests_per_second=0.1))
     slow = Closed(app, closed.database, closed.tokens)
 
     answers = [slow.ask("GET", "/v1/jobs", slow.tokens["read"]) for _ in range(2)]
