@@ -53,6 +53,8 @@ def backup(settings: Settings, path: Path) -> int:
                 archive.addfile(member, io.BytesIO(content))
                 count += 1
         part.replace(path)
+    except sqlite3.DatabaseError as error:
+        raise BackupError(f"{source} cannot be read, or a service of this version has never run: {error}") from error
     finally:
         part.unlink(missing_ok=True)
     return count

@@ -52,6 +52,15 @@ def test_nothing_is_written_over(full: Settings, tmp_path: Path) -> None:
         restore(full, tmp_path / "backup.tar")
 
 
+def test_a_database_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "tightfit.db").touch()
+
+    with pytest.raises(BackupError, match="no such table"):
+        backup(Settings(home=tmp_path), tmp_path / "backup.tar")
+
+    assert not list(tmp_path.glob("backup*"))
+
+
 def test_nothing_is_written_beside_the_log_of_another_database(full: Settings, tmp_path: Path) -> None:
     backup(full, tmp_path / "backup.tar")
     again = Settings(home=tmp_path / "again")

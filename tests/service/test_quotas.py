@@ -146,7 +146,10 @@ def test_ray_sessions_go_when_their_process_has_gone(tmp_path: Path) -> None:
 def test_a_ray_session_stays_while_a_process_that_was_started_with_it_lives(tmp_path: Path) -> None:
     folder = tmp_path / "session_2026-01-01_00-00-00_000001_999999999"
     folder.mkdir()
-    raylet = subprocess.Popen([sys.executable, "-c", "input()", f"--session-name={folder.name}"], stdin=subprocess.PIPE)
+    command = [sys.executable, "-c", "print(flush=True); input()", f"--session-name={folder.name}"]
+    raylet = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert raylet.stdout is not None
+    raylet.stdout.readline()  # only now does /proc surely show its arguments
     try:
         assert remove_ray_sessions(tmp_path, older_than_s=-1) == []
     finally:
