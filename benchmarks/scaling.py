@@ -159,6 +159,7 @@ class _WaitingActor:
             correct=self._images - 5,
             images=self._images,
             divergence=0.1,
+            drop_bound=0.02,
             right=pack(np.ones(self._images, dtype=bool)),
             stopped=False,
             seconds={"apply": 0.0, "forward": wait_s},

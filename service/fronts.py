@@ -12,6 +12,7 @@ from service.errors import ConflictError
 from service.store.fronts import FrontTotals
 from service.store.records import JobRecord, TrialRecord
 from workers.events import DeviceCosts, Evaluation, Origin, TrialStatus
+from workers.finalists import cleared
 from workers.spec import COST_OBJECTIVES, USUAL_DROP, DeviceTarget, JobSpec
 
 X_AXES = (*COST_OBJECTIVES, "packed_bytes")
@@ -135,6 +136,8 @@ def best_of(
 ) -> Measured:
     """Return the verified feasible trial within the drop that has the lowest first cost, ties to accuracy.
 
+    Where the images clear some of a drop that counts (``workers.finalists.cleared``), it is one of these.
+
     Raises:
         ConflictError: There is none; says why.
     """
@@ -159,7 +162,11 @@ def best_of(
         remaining = [row for row in remaining if keep(row)]
         if not remaining:
             raise _no_best(otherwise)
-    return min(remaining, key=lambda row: (row.x(target.name, axis), -row.accuracy, row.record.number))
+
+    def rank(row: Measured) -> tuple[bool, float, float, int]:
+        return (not cleared(row.evaluation, drop), row.x(target.name, axis), -row.accuracy, row.record.number)
+
+    return min(remaining, key=rank)
 
 
 def _feasible(row: Measured, device: str) -> bool:

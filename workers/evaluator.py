@@ -1,5 +1,6 @@
 """Measures plans: holds one job's network and data, and runs what the plans make of the network."""
 
+import logging
 import math
 import time
 import warnings
@@ -18,11 +19,14 @@ from compress.imitation import ImitationSettings, Imitator
 from compress.network.build import build_module
 from compress.network.graph import Network
 from compress.plan import OperatorChoice, Parameter, Plan
+from workers.drop import drop_bound
 from workers.early_stopping import Right, hopeless, looks, pack, unpack
 from workers.imitating import TrainedTensors
 from workers.job import JobData
 from workers.packaging import Package, joined, package
 from workers.pricing import Price, Pricing
+
+logger = logging.getLogger(__name__)
 
 _SEARCH_ORDER = 1  # keeps this randomness apart from the split's
 
@@ -38,12 +42,14 @@ class Measurement:
     """What a network got right of the search images, in the evaluator's order; ``seconds`` by part.
 
     ``images`` were measured, fewer than there are if the candidate was ``stopped``. ``right`` has one bit for each.
-    ``divergence`` is from the float network's outputs, in nats, averaged over the images.
+    ``divergence`` is from the float network's outputs, in nats, averaged over the images; ``drop_bound`` is what of
+    accuracy may have been lost, see ``workers.drop``.
     """
 
     correct: int
     images: int
     divergence: float
+    drop_bound: float
     right: bytes
     stopped: bool
     seconds: Mapping[str, float]
@@ -81,8 +87,8 @@ class Evaluator:
         scores = logits(module, self._search[0])
         self._float_search = _log_probabilities(scores)
         seconds = {"prepare": prepared - start, "forward": time.perf_counter() - prepared}
-        right = (top1(scores) == self._search[1]).numpy()
-        return _measurement(right, 0.0, stopped=False, seconds=seconds)
+        self._float_right = (top1(scores) == self._search[1]).numpy()
+        return self._measurement(self._float_right, 0.0, stopped=False, seconds=seconds)
 
     def imitate(self, block: str, operator: str, parameters: Mapping[str, Parameter]) -> TrainedTensors:
         """Train what may stand in a block's place on the calibration images; return the tensors that changed."""
@@ -126,7 +132,7 @@ class Evaluator:
             "calibrate": self._prepared.cache.seconds,
             "forward": time.perf_counter() - applied,
         }
-        return _measurement(right, divergence / len(right), stopped=len(right) < len(images), seconds=seconds)
+        return self._measurement(right, divergence / len(right), stopped=len(right) < len(images), seconds=seconds)
 
     def sensitivities(self, plans: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
         """Return for each plan how far its outputs are from the float network's, and the loss, on calibration images.
@@ -145,12 +151,21 @@ class Evaluator:
     def package(self, plan: Mapping[str, Any], *, number: int, measured_correct: int, price: Price) -> Package:
         """Pack, export, reload and measure again what a plan leads to; see ``packaging.package``.
 
-        If the job asks for it, the network is then fine-tuned and packed once more; see ``packaging.joined``.
+        If the job asks for it, the network is then fine-tuned and packed once more; see ``packaging.joined``. If that
+        does not work, the reason is a failure of the fine-tuned network alone.
         """
         compressed = apply(self._prepared, Plan.from_json(plan))
         packed = self._packed(compressed, number, measured_correct, price, self._search)
         if self._job.spec.finetune is None:
             return packed
+        try:
+            return self._fine_tuned(compressed, packed, number, price)
+        except Exception as error:  # whatever a user's network does to training must not cost them the checkpoint
+            logger.exception("trial %d could not be fine-tuned", number)
+            return joined(packed, Package(files={}, verification={"failures": [str(error)]}), settings={}, runs=())
+
+    def _fine_tuned(self, compressed: Compressed, packed: Package, number: int, price: Price) -> Package:
+        assert self._job.spec.finetune is not None
         # Ray Tune takes seconds to import, and most jobs never need it.
         from workers.finetuning import Material, tune_finalist
 
@@ -188,19 +203,21 @@ class Evaluator:
             float_right_on_test=self._float_test,
         )
 
+    def _measurement(
+        self, right: Right, divergence: float, *, stopped: bool, seconds: Mapping[str, float]
+    ) -> Measurement:
+        return Measurement(
+            correct=int(right.sum()),
+            images=len(right),
+            divergence=divergence,
+            drop_bound=drop_bound(self._float_right[: len(right)], right),
+            right=pack(right),
+            stopped=stopped,
+            seconds=seconds,
+        )
+
     def _part(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self._job.images[indices]), torch.from_numpy(self._job.labels[indices])
-
-
-def _measurement(right: Right, divergence: float, *, stopped: bool, seconds: Mapping[str, float]) -> Measurement:
-    return Measurement(
-        correct=int(right.sum()),
-        images=len(right),
-        divergence=divergence,
-        right=pack(right),
-        stopped=stopped,
-        seconds=seconds,
-    )
 
 
 def _log_probabilities(scores: Tensor) -> Tensor:

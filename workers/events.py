@@ -55,7 +55,8 @@ class Evaluation:
     """What was measured of a candidate.
 
     ``accuracy`` and ``divergence`` are those on ``images`` images of the search split: all of them, but for a trial
-    that was stopped. ``divergence`` is from the float network's outputs, in nats. ``right`` has one bit per image, in
+    that was stopped. ``divergence`` is from the float network's outputs, in nats; ``drop_bound`` is the drop below the
+    float network's accuracy that the images rule out more of (``workers.drop``). ``right`` has one bit per image, in
     the evaluators' order, base64; only trials that joined a front keep it.
     ``seconds`` are by part: ``sampler``, ``repair``, ``price``, ``dispatch``, ``apply`` and, of that, ``calibrate``
     (the float pass over the calibration images), ``forward``, ``tell``.
@@ -69,6 +70,7 @@ class Evaluation:
     correct: int | None = None
     images: int | None = None
     divergence: float | None = None
+    drop_bound: float | None = None
     right: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None

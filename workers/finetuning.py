@@ -92,7 +92,7 @@ def tune_finalist(material: Material, *, root: Path | None = None) -> Tuned:
     settings = material.settings(best.config)
     with best.checkpoint.as_directory() as state, tempfile.TemporaryDirectory() as copy:
         shutil.copytree(state, copy, dirs_exist_ok=True)
-        tuned = _trained(material, settings, Path(copy))
+        tuned = _trained(material, settings, Path(copy), stop_after=int(best.metrics["epoch"]))
     rows = [
         {**row.config, "epochs": row.metrics["epoch"], DISTANCE: row.metrics[DISTANCE]}
         for row in results
@@ -139,7 +139,9 @@ def _run(config: Mapping[str, Any], material: Any) -> None:
         _trained(known, known.settings(config), folder, report=report)
 
 
-def _trained(material: Material, settings: FineTuning, folder: Path, *, report: Any = None) -> Compressed:
+def _trained(
+    material: Material, settings: FineTuning, folder: Path, *, report: Any = None, stop_after: int | None = None
+) -> Compressed:
     return finetune(
         material.compressed,
         material.teacher,
@@ -148,6 +150,7 @@ def _trained(material: Material, settings: FineTuning, folder: Path, *, report: 
         start=material.start,
         checkpoint=folder,
         report=report,
+        stop_after=stop_after,
     )
 
 

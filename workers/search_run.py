@@ -144,6 +144,7 @@ class SearchRun:
             correct=measurement.correct,
             images=measurement.images,
             divergence=measurement.divergence,
+            drop_bound=measurement.drop_bound,
             right=base64.b64encode(measurement.right).decode(),
             seconds={**self._seconds.pop(trial.number, {}), **measurement.seconds, "dispatch": dispatch_s},
         )

@@ -6,7 +6,7 @@ output has. Folding it again costs nothing, because codes have one scale per cha
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -76,8 +76,11 @@ class LayerNorm(nn.Module):
         return self.gain.clamp_min(LEAST_FACTOR) * deviation, self.shift * deviation
 
 
-def normalised_layers(compressed: Compressed, images: Tensor) -> dict[str, LayerNorm]:
+def normalised_layers(compressed: Compressed, batches: Sequence[Tensor]) -> dict[str, LayerNorm]:
     """Return a batch norm for every layer that can take one, by the layer's name.
+
+    Their statistics are those of ``batches``, averaged as ``settle`` does it: of the same images, so that what is put
+    back really changes nothing.
 
     A layer needs a bias, a weight and bias that no other layer shares, and one scale per channel if it has codes. The
     network's output stays as it is: class scores have a meaning that batches must not change.
@@ -93,20 +96,28 @@ def normalised_layers(compressed: Compressed, images: Tensor) -> dict[str, Layer
         and all(uses[name] == 1 for name in node.parameters.values())
         and _takes_gain(node, compressed)
     }
-    found: dict[str, Statistics] = {}
+    found: dict[str, list[Statistics]] = {}
 
     def observe(name: str, node: Node | None, value: Tensor) -> Tensor:
         if name in wanted and node is not None and channel_axis(node, tuple(value.shape)) == 1:
             rows = value.movedim(1, 0).flatten(1)
             variance, mean = torch.var_mean(rows, dim=1, correction=0)
-            found[name] = Statistics(mean=mean, variance=variance)
+            found.setdefault(name, []).append(Statistics(mean=mean, variance=variance))
         return value
 
-    run(compressed.network, images, observe)
+    for batch in batches:
+        run(compressed.network, batch, observe)
     return {
-        wanted[name].name: LayerNorm(statistics, _bias(compressed.network, wanted[name]))
+        wanted[name].name: LayerNorm(_averaged(statistics), _bias(compressed.network, wanted[name]))
         for name, statistics in found.items()
     }
+
+
+def _averaged(rows: Sequence[Statistics]) -> Statistics:
+    return Statistics(
+        mean=torch.stack([row.mean for row in rows]).mean(0),
+        variance=torch.stack([row.variance for row in rows]).mean(0),
+    )
 
 
 def without_bias(node: Node) -> Node:

@@ -49,6 +49,7 @@ def finetune(
     start: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
     report: Callable[[Progress, TrainableNetwork], None] | None = None,
+    stop_after: int | None = None,
 ) -> Compressed:
     """Return the network after training on ``images``, with codes, ready to be packed.
 
@@ -63,6 +64,7 @@ def finetune(
         checkpoint: Folder in which the state is kept; a run that was cut off goes on from there, to the same result.
         report: Called after each epoch, its state saved, with the network in training, whose ``compressed`` is what
             would be deployed now; may raise to end the run.
+        stop_after: Epochs after which the run ends, however many its settings plan; a state that is as far is final.
 
     Raises:
         InputError: The network has not one output, or settings, images and labels do not fit together.
@@ -74,7 +76,7 @@ def finetune(
     run = _Run(compressed, teacher, images, labels, settings, start or {})
     if checkpoint is not None:
         run.resume(checkpoint)
-    run.train(checkpoint, report)
+    run.train(checkpoint, report, settings.epochs if stop_after is None else stop_after)
     return run.settled().compressed()
 
 
@@ -91,7 +93,8 @@ class _Run:
         start: Mapping[str, Tensor],
     ) -> None:
         self._settings, self._images, self._labels = settings, images, labels
-        self._norms = normalised_layers(compressed, images[:SETTLING_BATCH]) if settings.normalise else {}
+        first = torch.split(images[:SETTLING_IMAGES], SETTLING_BATCH)
+        self._norms = normalised_layers(compressed, first) if settings.normalise else {}
         student = TrainableNetwork(compressed, start, METHODS.get(settings.method)(), self._norms)
         self.student = student.to_device(settings.device)
         grids = self.student.grid_parameters()
@@ -112,11 +115,14 @@ class _Run:
         if state is not None:
             self._step, self._losses = state
 
-    def train(self, checkpoint: Path | None, report: Callable[[Progress, TrainableNetwork], None] | None) -> None:
-        """Train from the next step to the last."""
+    def train(
+        self, checkpoint: Path | None, report: Callable[[Progress, TrainableNetwork], None] | None, epochs: int
+    ) -> None:
+        """Train from the next step to the end of this many epochs."""
         settings = self._settings
+        last = min(self._steps, epochs * self._per_epoch)
         batches = batch_indices(
-            len(self._images), settings.batch_size, seed=settings.seed, first_step=self._step, steps=self._steps
+            len(self._images), settings.batch_size, seed=settings.seed, first_step=self._step, steps=last
         )
         for indices in batches:
             self._losses += self._trained(indices)

@@ -120,7 +120,7 @@ def _download(services: Services, trial: TrialRecord, format: Format) -> Streami
     tuned = trial.checkpoint["verification"].get("fine_tuned", {})
     if format.startswith("fine_tuned") and tuned.get("failures"):
         raise ConflictError(
-            f"the fine-tuned checkpoint of trial {trial.number} disagreed with itself when it was reloaded: "
+            f"the fine-tuned checkpoint of trial {trial.number} could not be made or disagreed when it was reloaded: "
             f"{tuned['failures']}",
             code="checkpoint_not_verified",
         )

@@ -108,7 +108,11 @@ def verification_table(trial: TrialRead) -> Table:
             f"{display.accuracy(test['float_correct'] / test['images'])}, 95 % between {low} and {high}",
         )
     if tuned := found.get("fine_tuned"):
-        right = tuned["test"]["correct"] / tuned["test"]["images"]
-        text = "[red]not verified[/]" if tuned["failures"] else f"{display.accuracy(right)} of the same test images"
+        if tuned["failures"]:
+            text = Text(f"not verified: {'; '.join(tuned['failures'])}", style="red")
+        else:
+            text = Text(
+                f"{display.accuracy(tuned['test']['correct'] / tuned['test']['images'])} of the same test images"
+            )
         result.add_row("fine-tuned", text)
     return result

@@ -112,13 +112,15 @@ def _checks(trial: TrialDetail) -> Iterator[Check]:
             f"{display.accuracy(test['float_correct'] / test['images'])}; difference between {low} and {high} (95 %)",
         )
     if tuned := verification.get("fine_tuned"):
-        right = tuned["test"]["correct"] / tuned["test"]["images"]
-        failures = tuned["failures"]
-        yield Check(
-            good=not failures,
-            text=f"fine-tuned ({tuned['settings']['method']}, {tuned['settings']['epochs']} epochs): "
-            + (f"not verified: {'; '.join(failures)}" if failures else f"{display.accuracy(right)} on the test images"),
-        )
+        yield Check(good=not tuned["failures"], text=_fine_tuned(tuned))
+
+
+def _fine_tuned(tuned: Mapping[str, Any]) -> str:
+    if tuned["failures"]:
+        return f"fine-tuned: not verified: {'; '.join(tuned['failures'])}"
+    settings, test = tuned["settings"], tuned["test"]
+    right = display.accuracy(test["correct"] / test["images"])
+    return f"fine-tuned ({settings['method']}, {settings['epochs']} epochs): {right} on the test images"
 
 
 def _no_checkpoint(job: JobRead, row: TrialRow) -> str:

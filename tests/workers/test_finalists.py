@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from workers.events import DeviceCosts, Evaluation, Origin, Trial, TrialStatus
 from workers.finalists import CHECKPOINTS_PER_DEVICE, finalists, front
 from workers.spec import DeviceTarget, JobSpec, Limits
@@ -26,6 +28,11 @@ def trial(number: int, accuracy: float | None, *, pi: tuple[float, int], mcu: tu
         status=TrialStatus.INFEASIBLE if accuracy is None else TrialStatus.DONE,
         evaluation=Evaluation(costs=costs, packed_bytes=1, macs=1, bit_ops=1, accuracy=accuracy),
     )
+
+
+def with_bound(row: Trial, drop_bound: float) -> Trial:
+    assert row.evaluation is not None
+    return replace(row, evaluation=replace(row.evaluation, drop_bound=drop_bound))
 
 
 def spec(*devices: str, **limits: float) -> JobSpec:
@@ -82,3 +89,16 @@ def test_no_device_gets_more_than_its_share_of_checkpoints() -> None:
     trials = [trial(number, 0.9 - number / 100, pi=(9.0 - number / 10, 10)) for number in range(20)]
 
     assert len(finalists(trials, spec("pi"), float_accuracy=0.9)) == CHECKPOINTS_PER_DEVICE
+
+
+def test_what_the_images_clear_of_a_drop_comes_before_what_is_within_by_chance() -> None:
+    trials = [
+        with_bound(trial(0, 0.950, pi=(3.0, 30)), 0.009),
+        with_bound(trial(1, 0.949, pi=(2.0, 25)), 0.012),
+        with_bound(trial(2, 0.948, pi=(1.5, 20)), 0.010),
+        with_bound(trial(3, 0.900, pi=(1.0, 10)), 0.060),
+    ]
+
+    chosen = finalists(trials, spec("pi"), float_accuracy=0.95)
+
+    assert [row.number for row in chosen] == [2, 0, 1, 3]

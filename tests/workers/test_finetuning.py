@@ -81,7 +81,9 @@ def test_a_finalist_is_fine_tuned_packed_and_verified_beside_its_trial(spec: Job
     after, manifest = load_compressed(tmp_path / "fine_tuned.zip")
     assert after.plan == before.plan == plan
     assert manifest["trial"] == 1
-    assert any(not torch.equal(after.coded[name].codes.values, before.coded[name].codes.values) for name in after.coded)
+    # A few steps at a low rate, as Tune may draw it, move scales and biases and need not move a code.
+    learned, given = after.network.tensors, before.network.tensors
+    assert any(not torch.equal(learned[name], given[name]) for name in after.coded)
 
 
 @pytest.mark.slow

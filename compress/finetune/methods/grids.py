@@ -15,8 +15,12 @@ from compress.quantizers.uniform import UniformQuantizer
 from compress.weights import CodedWeight
 
 LEAST_STEP = 1e-8
-CELL_MARGIN = 0.05
-"""Share of a step between a weight's first value and the next rounding threshold."""
+CELL_MARGIN = 0.35
+"""Share of a step between the next rounding threshold and a weight whose code is not the nearest one.
+
+Such a code was chosen to make up for other weights' errors. Beside the threshold it would return to the nearest level
+with the first steps' noise.
+"""
 
 
 def channel_unit(values: Tensor) -> Tensor:
@@ -30,7 +34,7 @@ def channel_unit(values: Tensor) -> Tensor:
 
 
 def within_cells(values: Tensor, coded: CodedWeight, quantizer: UniformQuantizer) -> Tensor:
-    """Return ``values``, each moved just so far that it is rounded to its code.
+    """Return ``values``, those that would not be rounded to their codes moved into the codes' cells.
 
     Post-training quantization may have rounded against the nearest level, on purpose; training starts from there.
     """
@@ -38,12 +42,13 @@ def within_cells(values: Tensor, coded: CodedWeight, quantizer: UniformQuantizer
     step = codes.parameters["scale"].reshape(-1, *(1,) * (values.ndim - 1))
     levels = codes.values.reshape(codes.shape).float()
     if quantizer.bits == 1:
-        return torch.where(levels > 0, values.clamp_min(0.0), torch.minimum(values, -CELL_MARGIN * step))
+        return torch.where(levels > 0, values.clamp_min(0.0), torch.where(values < 0, values, -CELL_MARGIN * step))
     levels = levels + quantizer.low
     reach = 0.5 - CELL_MARGIN
     least = torch.where(levels == quantizer.low, -torch.inf, (levels - reach) * step)
     most = torch.where(levels == quantizer.high, torch.inf, (levels + reach) * step)
-    return torch.maximum(torch.minimum(values, most), least)
+    nearest = (values / step).round_().clamp_(quantizer.low, quantizer.high)
+    return torch.where(nearest == levels, values, torch.maximum(torch.minimum(values, most), least))
 
 
 class PlainWeight(nn.Module):
