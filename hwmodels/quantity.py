@@ -14,10 +14,20 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+LEAST, MOST = 1e-15, 1e15
+"""No quantity of a device is further from 1 in its unit; products and quotients of such numbers stay finite."""
+
+
+def _in_range(value: float) -> float:
+    if value and not LEAST <= value <= MOST:
+        raise ValueError(f"must be 0 or in {LEAST:g}..{MOST:g}")
+    return value
+
+
 class Quantity(Part):
     """One number. The unit stands in the name of the field that holds it."""
 
-    value: Annotated[float, Field(ge=0)]
+    value: Annotated[float, Field(ge=0), AfterValidator(_in_range)]
     confidence: Confidence
     source: Annotated[str, Field(min_length=1)]
 

@@ -116,6 +116,15 @@ def test_an_unknown_family_is_answered_with_the_known_ones() -> None:
         load_profile({**pi(), "family": "rooflin"})
 
 
+@pytest.mark.parametrize("value", [1e-300, 1e300])
+def test_a_number_that_no_device_has_is_refused_before_prices_overflow(value: float) -> None:
+    data = pi()
+    data["model"]["dram_gb_per_s"]["value"] = value
+
+    with pytest.raises(ProfileError, match=r"model\.dram_gb_per_s.*must be 0 or in 1e-15\.\.1e\+15"):
+        load_profile(data)
+
+
 @pytest.mark.parametrize("text", ["- 1", "a: [", "!!python/object:os.system {}", "42", ""])
 def test_text_that_is_no_mapping_is_refused(text: str) -> None:
     with pytest.raises(ProfileError):
