@@ -20,14 +20,14 @@ PATIENCE_S = 240.0  # a busy machine takes long to import torch in several proce
 
 
 class ServiceProcess:
-    """``python -m service.serve`` on a free port, with its data under ``home``."""
+    """``python -m service.serve`` on a free port, with its data under ``home``; ``settings`` are further variables."""
 
-    def __init__(self, home: Path, *, database_url: str = "") -> None:
+    def __init__(self, home: Path, *, database_url: str = "", **settings: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._home = home
-        self._database_url = database_url
+        self._settings = {"DATABASE_URL": database_url, **settings}
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=150)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -41,8 +41,8 @@ class ServiceProcess:
             **os.environ,
             "TIGHTFIT_HOME": str(self._home),
             "TIGHTFIT_PORT": str(self.port),
-            "DATABASE_URL": self._database_url,
             "OMP_NUM_THREADS": "1",
+            **self._settings,
         }
         self._process = subprocess.Popen([sys.executable, "-m", "service.serve"], env=environment)
         wait_for(self._answers)
