@@ -33,6 +33,28 @@ def training_images(paths: list[Path], count: int) -> tuple[Tensor, Tensor]:
     return torch.cat([pixels for pixels, _ in found]), torch.cat([labels for _, labels in found])
 
 
+def moved(images: Tensor, *, seed: int, pixels: int = 4) -> Tensor:
+    """Return images mirrored at random and shifted by up to so many pixels each way, black where they end.
+
+    A network that was trained on the images themselves is all but certain of them; of these it is less so.
+    """
+    rng = np.random.default_rng(seed)
+    count, channels, height, width = images.shape
+    black = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)]).reshape(channels, 1, 1)
+    framed = black.expand(count, channels, height + 2 * pixels, width + 2 * pixels).clone()
+    framed[:, :, pixels : pixels + height, pixels : pixels + width] = images
+    rows, columns = rng.integers(0, 2 * pixels + 1, (2, count))
+    found = torch.stack(
+        [
+            framed[n, :, row : row + height, column : column + width]
+            for n, (row, column) in enumerate(zip(rows, columns, strict=True))
+        ]
+    )
+    mirrored = torch.from_numpy(rng.random(count) < 0.5)
+    found[mirrored] = found[mirrored].flip(-1)
+    return found
+
+
 def paired_drop(before: Tensor, after: Tensor) -> tuple[float, float]:
     """Return the drop and the half-width of its 95 % interval, from the images on which only one is right."""
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())

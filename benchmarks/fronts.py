@@ -7,13 +7,16 @@ Calibration, sensitivities and the choice among plans see training images only, 
 evaluated once per plan that is reported. Differences are paired: on the same images, with the 95 % interval.
 
 * bits only: what each layer's weights lose at each width is measured (``compress.weight_sensitivity``), and integer
-  programmes choose the widths.
-* joint: the same programmes may also cut channels; the loss of each keep-ratio is measured, too. What a programme
-  proposes is priced exactly, and of its plan and the bits-only plan the one that moves the outputs less is taken.
+  programmes choose the widths: one over all widths, one over none below the widest uniform width that keeps the
+  budget, one over none more than a bit above that. Their plans and the uniform one are candidates.
+* joint: the same programmes may also cut channels; the loss of cutting each group is measured, too. What a programme
+  proposes is priced exactly. The plans with cut channels are further candidates.
 
-What is fitted to the calibration images is judged on further training images.
+Programmes add up what choices lose alone; which candidate is best is found out with more images: of further training
+images, mirrored and shifted at random so that the float network is less certain of them, the candidate is taken on
+which class probabilities move least from the float network's.
 
-    python -m benchmarks.fronts --data DATA [--images 9979] [--json FILE]
+    python -m benchmarks.fronts --data DATA [--shares 5 6 8 10] [--images 9979] [--json FILE]
 """
 
 import time
@@ -23,6 +26,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax
 
 from benchmarks import cifar, common
 from compress.apply import Prepared, apply, prepare
@@ -47,10 +51,11 @@ UNIFORM = {5: 6, 6: 5, 8: 4, 10: 3}
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 MEASURED = (2, 3, 4)  # wider ones follow: half the step, a quarter of its square
-KEEP_RATIOS = (0.75, 0.875)
+KEEP_RATIOS = (0.875,)
 BASE = Plan(repair="least_squares", numerics=Numerics(weight_rounding="compensated"))
 FLOAT_BYTES = 4
-JUDGING = 256  # images
+PROBING = 256  # images on which cut channels are measured
+JUDGING = 2048  # images on which candidates are compared
 PRICINGS = 8  # of joint proposals, each with a budget that makes up for what the last one cost too much
 
 
@@ -66,16 +71,18 @@ def main() -> None:
     """Search, measure and print the table."""
     arguments = common.parser(__doc__)
     arguments.add_argument("--images", type=int, default=9979, help="test images (all)")
+    arguments.add_argument("--shares", type=int, nargs="+", choices=SHARES, default=SHARES, help="budgets (all)")
+    arguments.add_argument("--judging", type=int, default=JUDGING, help=f"images to choose on ({JUDGING})")
     arguments.add_argument("--calibration", type=int, default=512, help="training images to calibrate with (512)")
     options = arguments.parse_args()
     names = (cifar.TRAIN_FILES[0], cifar.TEST_FILE, cifar.RESNET20_FILE)
     train, test, weights = common.require_files(options.data, names).values()
     network = from_architecture("cifar_resnet20", Path(weights))
-    training, _ = cifar.images(train, options.calibration + JUDGING)
+    training, _ = cifar.images(train, options.calibration + options.judging)
     calibration, judging = training[: options.calibration], training[options.calibration :]
     images, labels = cifar.images(test, options.images)
 
-    search = Search(network, calibration, judging)
+    search = Search(network, calibration, probing=judging[:PROBING], judging=cifar.moved(judging, seed=0))
     float_right = top1(logits(build_module(network), images)) == labels
     print(f"float: {100 * float(float_right.float().mean()):.2f} % of {len(images)} images", flush=True)
 
@@ -83,11 +90,11 @@ def main() -> None:
         return top1(logits(build_module(apply(search.prepared, plan).network), images)) == labels
 
     rows, figures = [], []
-    for share in SHARES:
+    for share in options.shares:
         budget = search.float_bytes / share
         uniform = right(search.uniform(UNIFORM[share]))
-        plans = {"bits only": search.bits_only(budget)}
-        plans["joint"] = search.joint(budget, plans["bits only"])
+        plans = {"bits only": search.bits_only(budget, UNIFORM[share])}
+        plans["joint"] = search.joint(budget, UNIFORM[share], plans["bits only"])
         found = {"uniform": (search.uniform(UNIFORM[share]), uniform, float("nan"))}
         for label, searched in plans.items():
             same = label == "joint" and searched.plan == plans["bits only"].plan
@@ -105,6 +112,7 @@ def main() -> None:
                 "from float, points": f"{-100 * drop:+.2f} ± {100 * margin:.2f}",
                 "from uniform, points": f"{-100 * gain:+.2f} ± {100 * gain_margin:.2f}",
                 "found in, s": "–" if label == "uniform" else round(seconds, 1),
+                "divergence": round(search.divergence(plan), 5),
                 "widths": search.describe(plan),
             }
             rows.append(tuple(row.values()))
@@ -116,7 +124,7 @@ def main() -> None:
         {
             "images": len(images),
             "calibration": len(calibration),
-            "judging": JUDGING,
+            "judging": len(judging),
             "seconds": search.seconds,
             "rows": figures,
         },
@@ -130,14 +138,17 @@ class Search:
     ``seconds`` has what is done once for all budgets: preparing, and measuring each kind of choice.
     """
 
-    def __init__(self, network: Network, calibration: Tensor, judging: Tensor) -> None:
+    def __init__(self, network: Network, calibration: Tensor, *, probing: Tensor, judging: Tensor) -> None:
         start = time.perf_counter()
         self._network = network
         self._structure: Structure = analyse(network)
         self.prepared: Prepared = prepare(network, calibration, structure=self._structure)
         self._layers = [node.name for node in network.graph.nodes if node.op in LAYER_OPS]
-        self._judging = judging
-        self._float_outputs = logits(build_module(network), judging)
+        self._probing, self._judging = probing, judging
+        module = build_module(network)
+        self._probing_outputs = logits(module, probing)
+        self._judging_outputs = log_softmax(logits(module, judging).double(), dim=1)
+        self._divergences: dict[str, float] = {}
         self.seconds = {"prepare": time.perf_counter() - start}
         self.float_bytes = FLOAT_BYTES * sum(self._values(BASE).values())
 
@@ -159,36 +170,48 @@ class Search:
         """Return the length of the file of weights."""
         return packed_bytes(restructure(self._network.to_meta(), plan, structure=self._structure), plan)
 
-    def bits_only(self, budget: float) -> Searched:
-        """Return the plan whose widths lose least, by the sum over the layers."""
+    def bits_only(self, budget: float, uniform: int) -> Searched:
+        """Return the best of the uniform plan and of those whose widths lose least, by the sum over the layers."""
         start = time.perf_counter()
-        plan = self._solved(budget, channels=False)
-        apply(self.prepared, plan)
+        plans = [self.uniform(uniform), *(self._solved(budget, widths) for widths in _ranges(uniform))]
+        plan = min(plans, key=self.divergence)
         spent = self.seconds["prepare"] + self.seconds["weights"]
         return Searched(plan=plan, seconds=spent + time.perf_counter() - start)
 
-    def joint(self, budget: float, bits_only: Searched) -> Searched:
+    def joint(self, budget: float, uniform: int, bits_only: Searched) -> Searched:
         """Return the better of ``bits_only`` and the best plan with cut channels."""
         self._measure_channels()
         start = time.perf_counter()
-        allowed = budget
-        for _ in range(PRICINGS):  # the table overstates what a cut and few bits save together
-            plan = self._solved(allowed, channels=True)
-            excess = self.weight_bytes(plan) - budget
-            if excess <= 0:
-                break
-            allowed -= excess
-        else:
-            plan = bits_only.plan
-        plans = (bits_only.plan, plan) if plan != bits_only.plan else (plan,)
-        best = min(plans, key=self.change)
+        plans = [self._cut(budget, widths) for widths in _ranges(uniform)]
+        best = min([bits_only.plan, *(plan for plan in plans if plan is not None)], key=self.divergence)
         spent = self.seconds["channels"] + bits_only.seconds
         return Searched(plan=best, seconds=spent + time.perf_counter() - start)
 
-    def change(self, plan: Plan) -> float:
-        """Return how far a plan moves the outputs on the judging images; in the unit of the sensitivities."""
-        outputs = logits(build_module(apply(self.prepared, plan).network), self._judging)
-        change = (outputs - self._float_outputs).double()
+    def divergence(self, plan: Plan) -> float:
+        """Return the mean divergence of the class probabilities from the float network's, in nats, on ``judging``."""
+        key = plan.digest()
+        if key not in self._divergences:
+            found = log_softmax(logits(build_module(apply(self.prepared, plan).network), self._judging).double(), dim=1)
+            before = self._judging_outputs
+            self._divergences[key] = float((before.exp() * (before - found)).sum(1).mean())
+            print(f"  {self._divergences[key]:.5f} {self.weight_bytes(plan):.0f} {self.describe(plan)}", flush=True)
+        return self._divergences[key]
+
+    def _cut(self, budget: float, widths: Sequence[int]) -> Plan | None:
+        """Return a plan with cut channels, or ``None``."""
+        allowed = budget
+        for _ in range(PRICINGS):  # the table overstates what a cut and few bits save together
+            plan = self._solved(allowed, widths, channels=True)
+            excess = self.weight_bytes(plan) - budget
+            if excess <= 0:
+                return plan if plan.keep_ratios else None
+            allowed -= excess
+        return None
+
+    def _change(self, plan: Plan) -> float:
+        """Return how far a plan moves the outputs on the probing images; in the unit of the sensitivities."""
+        outputs = logits(build_module(apply(self.prepared, plan).network), self._probing)
+        change = (outputs - self._probing_outputs).double()
         return float((change - change.mean(1, keepdim=True)).square().sum(1).mean())
 
     def describe(self, plan: Plan) -> str:
@@ -209,19 +232,19 @@ class Search:
             return
         start = time.perf_counter()
         whole = replace(self.uniform(max(WIDTHS)), numerics=replace(BASE.numerics, weight_rounding="nearest"))
-        base = self.change(whole)
+        base = self._change(whole)
         for group in self._structure.groups.groups:
             self._channels[group.name] = {
-                ratio: max(0.0, self.change(replace(whole, keep_ratios={group.name: ratio})) - base)
+                ratio: max(0.0, self._change(replace(whole, keep_ratios={group.name: ratio})) - base)
                 for ratio in KEEP_RATIOS
             }
         self.seconds["channels"] = time.perf_counter() - start
 
-    def _solved(self, budget: float, *, channels: bool) -> Plan:
+    def _solved(self, budget: float, widths: Sequence[int], *, channels: bool = False) -> Plan:
         groups = list(self._channels) if channels else []
         ratios = (*KEEP_RATIOS, 1.0)
         space = Space(
-            tuple(Variable(name=f"weights {layer}", choices=WIDTHS) for layer in self._layers)
+            tuple(Variable(name=f"weights {layer}", choices=tuple(widths)) for layer in self._layers)
             + tuple(Variable(name=f"channels {group}", choices=ratios) for group in groups)
         )
         base = Candidate(tuple(len(variable.choices) - 1 for variable in space.variables))
@@ -230,16 +253,16 @@ class Search:
         table = ChoiceTable(
             base=base,
             loss=(
-                *(tuple(self._weights[layer][width] for width in WIDTHS) for layer in self._layers),
+                *(tuple(self._weights[layer][width] for width in widths) for layer in self._layers),
                 *(tuple({**self._channels[group], 1.0: 0.0}[ratio] for ratio in ratios) for group in groups),
             ),
             costs=(
                 (
-                    *(tuple(values[layer] * (width - max(WIDTHS)) / 8 for width in WIDTHS) for layer in self._layers),
+                    *(tuple(values[layer] * (width - max(widths)) / 8 for width in widths) for layer in self._layers),
                     *(tuple(-self._saved(group, ratio) * cut_bits / 8 for ratio in ratios) for group in groups),
                 ),
             ),
-            base_costs=(float(sum(values.values()) * max(WIDTHS) / 8),),
+            base_costs=(float(sum(values.values()) * max(widths) / 8),),
             limits=(float("inf"),),
             objectives=1,
         )
@@ -262,6 +285,12 @@ class Search:
             return 0
         cut = replace(BASE, keep_ratios={group: ratio})
         return sum(self._values(BASE).values()) - sum(self._values(cut).values())
+
+
+def _ranges(uniform: int) -> list[tuple[int, ...]]:
+    """Return the widths that each programme may choose from, for a budget that a uniform width keeps."""
+    ranges = [WIDTHS, tuple(w for w in WIDTHS if w >= uniform), tuple(w for w in WIDTHS if w <= uniform + 1)]
+    return list(dict.fromkeys(ranges))
 
 
 def _all_widths(measured: Mapping[int, float]) -> dict[int, float]:
