@@ -91,15 +91,7 @@ def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[Quant
     behind: dict[str, list[Node]] = defaultdict(list)
     for point in points:
         grid = grids[point]
-        quantize = make_node(
-            point.node_name,
-            "quantize",
-            [point.value],
-            scale=grid.scale,
-            zero_point=grid.zero_point,
-            low=grid.low,
-            high=grid.high,
-        )
+        quantize = make_node(point.node_name, "quantize", [point.value], **_attributes(grid))
         behind[point.value].append(quantize)
         renamed.update(dict.fromkeys(point.readers, point.node_name))
     nodes = [quantize for value in graph.inputs for quantize in behind[value]]
@@ -109,6 +101,22 @@ def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[Quant
         nodes.extend(quantize for value in node.outputs for quantize in behind[value])
     shapes = {**graph.shapes, **{point.node_name: graph.shapes[point.value] for point in points}}
     return replace(graph, nodes=tuple(nodes), shapes=shapes)
+
+
+def with_grids(graph: Graph, grids: Mapping[str, ActivationGrid]) -> Graph:
+    """Return the graph with these grids in the ``quantize`` nodes that are named."""
+    return graph.with_nodes(
+        replace(node, attributes=_attributes(grids[node.name])) if node.name in grids else node for node in graph.nodes
+    )
+
+
+def is_solved(quantizer: Node) -> bool:
+    """Tell whether a ``quantize`` node has levels yet."""
+    return quantizer.attributes["high"] != quantizer.attributes["low"]
+
+
+def _attributes(grid: ActivationGrid) -> dict[str, float | int]:
+    return {"scale": grid.scale, "zero_point": grid.zero_point, "low": grid.low, "high": grid.high}
 
 
 def without_idle_rectifiers(graph: Graph) -> Graph:
@@ -225,6 +233,22 @@ def _wanted(
 def _keeps_zero(node: Node) -> bool:
     """Padding with anything but zero brings in a value that is not on the grid."""
     return node.op != "pad" or node.attributes["mode"] != "constant" or node.attributes["value"] == 0
+
+
+def end_layers(graph: Graph) -> tuple[str, ...]:
+    """Return the layers that no other layer is above, and those that no other one is below."""
+    layers = [node for node in graph.nodes if node.op in LAYER_OPS]
+    above = {value for layer in layers for value in layer.outputs}
+    for node in graph.nodes:
+        if above.intersection(node.inputs):
+            above.update(node.outputs)
+    below = {value for layer in layers for value in layer.inputs}
+    for node in reversed(graph.nodes):
+        if below.intersection(node.outputs):
+            below.update(node.inputs)
+    return tuple(
+        layer.name for layer in layers if not above.intersection(layer.inputs) or not below.intersection(layer.outputs)
+    )
 
 
 def _values_between(graph: Graph, quantized: Mapping[str, int]) -> set[str]:

@@ -48,7 +48,8 @@ class Numerics:
     ``activation_type`` is ``unsigned`` (asymmetric, zero point) or ``signed`` (symmetric) 8-bit. ``activation_source``
     is where ranges come from: ``deployed``, what the compressed network itself computes on the calibration images, or
     ``float``, histograms of the float network that are stored once for all plans. ``other_bits`` is the width of
-    activations that no quantized layer reads (the operands of a residual addition).
+    activations that no quantized layer reads (the operands of a residual addition). ``operand_scales`` is ``separate``
+    (each operand of an addition has its own scale) or ``matched`` (one for both, ``compress.operands``).
     """
 
     weight_granularity: str = "channel"
@@ -61,6 +62,7 @@ class Numerics:
     activation_source: str = "deployed"
     scale_format: str = "float32"
     other_bits: int = 8
+    operand_scales: str = "separate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

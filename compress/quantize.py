@@ -9,7 +9,18 @@ from torch import Tensor
 from compress.calibration import ActivationGrid, Histogram, solve_grid
 from compress.calibration_pass import CalibrationCache, node_keys
 from compress.network.graph import Graph, Network, Node
-from compress.placement import LAYER_OPS, QuantizePoint, insert, place, quantizers, scale_of, without_idle_rectifiers
+from compress.operands import OPERAND_SCALES, matched_grids, matched_quantizers
+from compress.placement import (
+    LAYER_OPS,
+    QuantizePoint,
+    insert,
+    is_solved,
+    place,
+    quantizers,
+    scale_of,
+    with_grids,
+    without_idle_rectifiers,
+)
 from compress.plan import Numerics, Plan
 from compress.repair import ChannelRepair, ChannelStatistics, channel_axis, corrected
 from compress.rounding import DataRounding
@@ -55,7 +66,8 @@ def quantize(
     each layer's output is given the mean and spread ``wanted`` (gains go into the weights' scales, shifts into biases),
     biases are rounded to what an integer accumulator can start from, and each quantizer takes its range from the value
     that it is about to read. So repair makes up for cut channels, rounded weights and clipped activations alike, and
-    later layers see what earlier ones really hand them.
+    later layers see what earlier ones really hand them. Operands of an addition whose scales must match are both known
+    only at its end, so a pass with separate scales goes before.
 
     Args:
         network: Batch norm folded.
@@ -72,12 +84,16 @@ def quantize(
     coded = {name: cache.encode(tensors[name], format, plan.numerics) for name, format in assignment.formats.items()}
     tensors.update({name: weight.decode(plan.numerics) for name, weight in coded.items()})
     points = place(assignment.network.graph, assignment.activation_bits, plan.numerics.other_bits)
-    unsolved = Network(
-        graph=insert(assignment.network.graph, points, dict.fromkeys(points, _UNSOLVED)), tensors=tensors
-    )
+    graph = insert(assignment.network.graph, points, dict.fromkeys(points, _UNSOLVED))
+    if _matches_operands(plan.numerics) and (groups := matched_quantizers(graph)):
+        separate = replace(plan, numerics=replace(plan.numerics, operand_scales="separate"))
+        alone = quantize(network, separate, images, wanted, cache=cache, histograms=histograms)
+        nodes = {node.name: node for node in alone.network.graph.nodes}
+        graph = with_grids(graph, matched_grids(groups, nodes, plan.numerics))
+    unsolved = Network(graph=graph, tensors=tensors)
 
     stored = _stored(plan.numerics, histograms or {})
-    calibration = _Calibration(points, plan.numerics, stored)
+    calibration = _Calibration(points, graph, plan.numerics, stored)
     repairable = _repairable(unsolved.graph, wanted or {})
     repair = ChannelRepair(repairable)
     integers = _IntegerLayers(unsolved, coded, plan.numerics, repair, calibration)
@@ -123,6 +139,14 @@ def quantize(
 ACTIVATION_SOURCES = ("deployed", "float")
 
 _UNSOLVED = ActivationGrid(scale=1.0, zero_point=0, low=0, high=0)
+
+
+def _matches_operands(numerics: Numerics) -> bool:
+    if numerics.operand_scales not in OPERAND_SCALES:
+        raise UnknownNameError(
+            "numerics.operand_scales", f"must be one of {', '.join(OPERAND_SCALES)}", numerics.operand_scales
+        )
+    return numerics.operand_scales == "matched"
 
 
 def _stored(numerics: Numerics, histograms: Mapping[str, Histogram]) -> Mapping[str, Histogram]:
@@ -202,13 +226,20 @@ class _IntegerLayers:
 
 
 class _Calibration:
-    """Solves every quantizer of a network when the pass over the calibration images reaches it."""
+    """Solves every quantizer of a network when the pass over the calibration images reaches it.
 
-    def __init__(self, points: tuple[QuantizePoint, ...], numerics: Numerics, stored: Mapping[str, Histogram]) -> None:
+    Those that have a grid already (``graph``) keep it.
+    """
+
+    def __init__(
+        self, points: tuple[QuantizePoint, ...], graph: Graph, numerics: Numerics, stored: Mapping[str, Histogram]
+    ) -> None:
         self._bits = {point.node_name: point.bits for point in points}
         self._numerics = numerics
         self._histograms = dict(stored)
-        self.solved: dict[str, Node] = {}
+        self.solved: dict[str, Node] = {
+            node.name: node for node in graph.nodes if node.name in self._bits and is_solved(node)
+        }
 
     def solve(self, node: Node, values: Mapping[str, Tensor]) -> Node:
         """Return ``node``; with the grid that its input asks for, if it is a quantizer."""

@@ -13,6 +13,7 @@ from compress.placement import FLOAT_BITS, LAYER_OPS, PASSING_OPS, place
 from compress.plan import LayerBits, Plan
 from compress.quantizers import QUANTIZERS
 from compress.weights import check_other_bits, check_widths
+from hwmodels.numerics import ORDER
 from hwmodels.workload import Arithmetic, Kernel, KernelKind, TensorInfo, Workload
 
 _VIEWS = frozenset({"flatten", "reshape", "squeeze", "unsqueeze"})
@@ -52,6 +53,7 @@ def workload(network: Network, plan: Plan) -> Workload:
         },
         inputs=inputs,
         outputs=outputs,
+        numerics={name: getattr(plan.numerics, name) for name in ORDER},
     )
 
 

@@ -188,6 +188,10 @@ class Pricer:
                 reason = self._format_refusal(kernel) or self.model.refusal(kernel)
                 if reason:
                     return f"{kernel.name}: {reason}"
+        if self.profile.numerics and any(_is_integer(kernel) for kernel in workload.kernels):
+            reason = self.profile.numerics.refusal(workload.numerics)
+            if reason:
+                return reason
         memory = self.profile.memory
         flash, ram = value_of(memory.flash_kib) * KIB, value_of(memory.ram_kib) * KIB
         stored = model_bytes + int(value_of(memory.code_kib) * KIB)
@@ -241,6 +245,10 @@ def _kind(workload: Workload) -> Literal["float", "integer", "any"]:
     if len(floats) != 1:
         return "any"
     return "float" if floats.pop() else "integer"
+
+
+def _is_integer(kernel: Kernel) -> bool:
+    return kernel.macs > 0 and kernel.arithmetic is not Arithmetic.FLOAT
 
 
 def _stored(bits: int, widths: tuple[int, ...], float_bits: int | None) -> int:

@@ -2,7 +2,7 @@
 
 Convolutions swallow one activation, and in float a residual addition; other activations are launches of their own.
 Float convolutions and poolings work on channels in blocks, integer ones on channels last: where a tensor goes on to an
-operator that knows neither layout, it is reordered first. Integer networks quantize their input. Where a convolution's
+operator that knows neither layout, it is reordered first. Channels last suit slices and paddings, too. Integer networks quantize their input. Where a convolution's
 own channel counts forbid blocks is for the price of that kernel to say (``predictor``), so that these rules depend on
 no choice of a search.
 
@@ -20,6 +20,7 @@ FUSED_INTEGER = frozenset({"relu", "clip"})  # the requantization saturates
 ANY_LAYOUT = frozenset(
     {"add", "mul", "concat", "batch_norm", "relu", "clip", "leaky_relu", "sigmoid", "tanh", "hard_sigmoid"}
 )
+ANY_INTEGER_LAYOUT = ANY_LAYOUT | {"slice", "pad"}  # a transposition is pushed through them, a block of channels is not
 FLOAT_BITS = 32
 
 
@@ -147,7 +148,7 @@ def _wants_native(kernel: Kernel, native: Mapping[str, bool], workload: Workload
     """Say whether a kernel reads tensors in the convolutions' layout; ``None`` if it takes what it gets."""
     if kernel.kind in CONVOLUTIONS or kernel.kind is KernelKind.POOL:
         return True
-    if kernel.op in ANY_LAYOUT:
+    if kernel.op in (ANY_LAYOUT if kernel.arithmetic is Arithmetic.FLOAT else ANY_INTEGER_LAYOUT):
         shapes = {workload.tensors[name].shape[1:] for name in kernel.inputs}
         layouts = {native.get(name, False) for name in kernel.inputs}
         return False if len(shapes) > 1 or len(layouts) > 1 else layouts.pop()

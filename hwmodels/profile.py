@@ -15,6 +15,7 @@ from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, field_
 
 from hwmodels.cost_model import COST_MODELS
 from hwmodels.errors import InputError
+from hwmodels.numerics import NumericsPolicy
 from hwmodels.quantity import Confidence, Part, Positive, Quantity
 
 MAX_PROFILE_BYTES = 1_000_000
@@ -142,6 +143,7 @@ class Profile(Part):
     family: str
     model: SerializeAsAny[Part]
     formats: Formats
+    numerics: NumericsPolicy | None = None
     memory: Memory = Memory()
     energy: EnergyTerms = EnergyTerms()
     fusion: tuple[FusionRule, ...] = ()
@@ -157,6 +159,16 @@ class Profile(Part):
     def _model_is_the_familys(self) -> "Profile":
         if not isinstance(self.model, COST_MODELS.get(self.family).Parameters):
             raise ValueError(f"model must be the parameters of family {self.family!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _stores_the_widths_of_the_ends(self) -> "Profile":
+        bits = None if self.numerics is None else self.numerics.end_bits
+        widest = min(self.formats.weight_bits[-1], self.formats.activation_bits[-1])
+        if bits is not None and bits > widest:
+            raise ValueError(
+                f"numerics.end_bits must be at most {widest}, the widest that formats can store, got {bits}"
+            )
         return self
 
     def expected_error(self, figure: Figure, networks: Literal["float", "integer", "any"] = "any") -> str:

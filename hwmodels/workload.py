@@ -93,12 +93,16 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Kernels in execution order, and every activation tensor that one of them reads or writes."""
+    """Kernels in execution order, and every activation tensor that one of them reads or writes.
+
+    ``numerics`` says how integers stand for numbers (``hwmodels.numerics.ORDER``), as far as that is known.
+    """
 
     kernels: tuple[Kernel, ...]
     tensors: Mapping[str, TensorInfo]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    numerics: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
@@ -127,6 +131,7 @@ class Workload:
             },
             inputs=tuple(data["inputs"]),
             outputs=tuple(data["outputs"]),
+            numerics=data.get("numerics", {}),  # not told by what was stored before there were any
         )
 
 

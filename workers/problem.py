@@ -4,18 +4,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from compress.network.graph import Network
+from compress.network.graph import Graph, Network
 from compress.network.stages import STAGE
+from compress.numerics import checked_numerics
 from compress.operators import OPERATORS
 from compress.operators.labels import expanded, operator_choice
-from compress.placement import LAYER_OPS
-from compress.plan import LayerBits, OperatorChoice, Plan
+from compress.placement import LAYER_OPS, end_layers
+from compress.plan import LayerBits, Numerics, OperatorChoice, Plan
 from compress.pruners import PRUNERS
 from compress.quantizers import QUANTIZERS
 from compress.structure import Structure, choice_key, kept_channels
 from compress.weights import ACTIVATION_BITS
 from hwmodels.alignment import common_alignment
 from hwmodels.errors import InputError, UnknownNameError
+from hwmodels.numerics import ORDER, common_end_bits, common_numerics
 from hwmodels.profile import Profile
 from search.space import Candidate, Choice, Space, Variable
 from search.strategies import STRATEGIES
@@ -60,6 +62,8 @@ class Problem:
         self.pricing = Pricing(network, structure, spec.devices, profiles)
         self._layers = _weighted(network)
         _check(spec, self._layers)
+        self._numerics = numerics_of(spec, profiles)
+        self._end_bits = _end_bits(spec, self._network.graph, profiles)
         self._plans: dict[Candidate, Plan] = {}
         self._layers_alone: dict[str, frozenset[str]] = {}  # by the one block replaced and its operator
         self._alignment = common_alignment(profiles[device.name] for device in spec.devices)
@@ -158,6 +162,7 @@ class Problem:
             keep_ratios=keep_ratios,
             layers={layer: self._bits(layer, values) for layer in layers},
             pruner=str(values.get("pruner", space.pruners[0])) if keep_ratios else space.pruners[0],
+            numerics=self._numerics,
         )
 
     def _operators(self, values: Mapping[str, Choice]) -> dict[str, OperatorChoice]:
@@ -197,12 +202,12 @@ class Problem:
         wanted: dict[str, Choice] = {}
         for name in (*(variable.name for variable in self.space.variables), *self._fixed):
             kind, _, layer = name.partition(" ")
-            pinned = self.spec.keep.get(layer, KeepSpec()).weight_bits
+            pinned = self._pinned(layer)
             wishes: dict[str, Choice] = {
                 "operator": ORIGINAL,
                 "channels": 1.0,
                 "weights": bits if pinned is None else pinned,
-                "activations": BASELINE_ACTIVATION_BITS,
+                "activations": self._end_bits.get(layer, BASELINE_ACTIVATION_BITS),
                 "quantizer": self.spec.space.quantizers[0],
                 "pruner": self.spec.space.pruners[0],
             }
@@ -258,15 +263,58 @@ class Problem:
         space = self.spec.space
         found: dict[str, tuple[Choice, ...]] = {}
         for layer in sorted(self._layers):
-            pinned = self.spec.keep.get(layer, KeepSpec()).weight_bits
+            pinned, end_bits = self._pinned(layer), self._end_bits.get(layer)
             found[f"weights {layer}"] = tuple(sorted(set(space.weight_bits))) if pinned is None else (pinned,)
-            found[f"activations {layer}"] = tuple(sorted(set(space.activation_bits)))
+            found[f"activations {layer}"] = (
+                tuple(sorted(set(space.activation_bits))) if end_bits is None else (end_bits,)
+            )
             found[f"quantizer {layer}"] = space.quantizers
         return found
+
+    def _pinned(self, layer: str) -> int | None:
+        """Return the weight bits that a layer has in every plan: the user's, or those of the network's ends."""
+        kept = self.spec.keep.get(layer, KeepSpec()).weight_bits
+        return self._end_bits.get(layer) if kept is None else kept
 
     def _free(self, layer: str) -> bool:
         """Whether a layer may disappear: the user has not asked for anything to be kept of it."""
         return layer not in self.spec.keep
+
+
+def numerics_of(spec: JobSpec, profiles: Mapping[str, Profile]) -> Numerics:
+    """Return the numerics of all plans of a job: what the user has chosen, then what its devices demand.
+
+    Where devices demand different things all of them run the strictest (``hwmodels.numerics``).
+
+    Raises:
+        InputError: The user has chosen what there is not, or what a device does not run.
+    """
+    checked_numerics(spec.numerics)
+    policies = {device.name: profiles[device.name].numerics for device in spec.devices}
+    wanted = {name: str(spec.numerics[name]) for name in ORDER if name in spec.numerics}
+    return checked_numerics({**common_numerics(policies, wanted), **spec.numerics})
+
+
+def _end_bits(spec: JobSpec, graph: Graph, profiles: Mapping[str, Profile]) -> dict[str, int]:
+    """Return the bits of first and last layers, where a device asks for them and the user has not said other ones.
+
+    Raises:
+        InputError: Another device of the job, or no quantizer of it, has that width.
+    """
+    chosen = [profiles[device.name] for device in spec.devices]
+    bits = common_end_bits(profile.numerics for profile in chosen)
+    if bits is None:
+        return {}
+    for profile in chosen:
+        widest = min(profile.formats.weight_bits[-1], profile.formats.activation_bits[-1])
+        if widest < bits:
+            rule = f"must be able to store the {bits} bits that another device wants of first and last layers"
+            raise InputError("devices", rule, profile.name)
+    if not any(bits in QUANTIZERS.get(name).bit_widths for name in spec.space.quantizers):
+        rule = f"one must have the {bits} bits that a device wants of first and last layers"
+        raise InputError("space.quantizers", rule, spec.space.quantizers)
+    free = [layer for layer in end_layers(graph) if spec.keep.get(layer, KeepSpec()).weight_bits is None]
+    return dict.fromkeys(free, bits)
 
 
 def _weighted(network: Network) -> frozenset[str]:

@@ -101,7 +101,8 @@ class JobSpec:
     """One job. ``objectives[0]`` is always the accuracy; the first cost objective decides what is best.
 
     ``imitation_steps`` is how long each replacement of a block is trained to do what the block does; 0 is not at all.
-    ``finetune`` asks for fine-tuned finalists.
+    ``finetune`` asks for fine-tuned finalists. ``numerics`` are the fields of a plan's numerics that the user chose;
+    the devices' profiles have a say in the others.
     """
 
     name: str
@@ -116,6 +117,7 @@ class JobSpec:
     early_stopping: bool = True
     imitation_steps: int = 100
     finetune: FineTuneSpec | None = None
+    numerics: Mapping[str, str | int] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -140,6 +142,7 @@ class JobSpec:
             seed=data["seed"],
             imitation_steps=data.get("imitation_steps", 0),  # jobs of before had none
             finetune=FineTuneSpec(**data["finetune"]) if data.get("finetune") else None,
+            numerics=data.get("numerics", {}),  # jobs of before had none
         )
 
 

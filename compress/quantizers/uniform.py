@@ -24,7 +24,7 @@ REFINEMENTS = 3
 GROUP = 32
 """Consecutive weights of a channel that share a scale where the plan asks for groups."""
 
-_OPTIONS = {
+OPTIONS = {
     "weight_granularity": ("channel", "tensor", "group"),
     "weight_symmetry": ("symmetric", "asymmetric"),
     "scale_format": ("float32", "power_of_two"),
@@ -107,7 +107,7 @@ class UniformQuantizer(Quantizer):
 
     def __init__(self, bits: int, numerics: Numerics | None = None) -> None:
         super().__init__(bits, numerics)
-        for name, known in _OPTIONS.items():
+        for name, known in OPTIONS.items():
             if getattr(self.numerics, name) not in known:
                 raise InputError(f"numerics.{name}", f"must be {' or '.join(known)}", getattr(self.numerics, name))
         self._scale_rule = WEIGHT_RANGES.get(self.numerics.weight_range)

@@ -73,24 +73,26 @@ class MachineCalibration:
 
 
 def measure_machine(*, networks: int, progress: Progress | None = None) -> list[NetworkRun]:
-    """Return timings of ``networks`` random networks in float and as many in int8; one thread.
+    """Return timings of ``networks`` random networks in float and as many in int8, and half as many small ones of each.
 
-    Every network is visited once in each pass. Of its visits the faster one counts: a machine may be busy for minutes.
+    One thread. Every network is visited once in each pass. Of its visits the faster one counts: a machine may be busy
+    for minutes.
     """
-    kinds = [(seed, int8) for seed in range(networks) for int8 in (False, True)]
-    visits: dict[tuple[int, bool], list[NetworkRun]] = {kind: [] for kind in kinds}
+    seeds = [(seed, small) for seed in range(networks) for small in (False, True)[: 1 + (seed < -(-networks // 2))]]
+    kinds = [(seed, int8, small) for seed, small in seeds for int8 in (False, True)]
+    visits: dict[tuple[int, bool, bool], list[NetworkRun]] = {kind: [] for kind in kinds}
     started, steps = time.monotonic(), PASSES * len(kinds)
     for step in range(steps):
-        seed, int8 = kinds[step % len(kinds)]
-        visits[seed, int8].append(_visit(seed, int8=int8))
+        kind = kinds[step % len(kinds)]
+        visits[kind].append(_visit(*kind))
         if progress is not None:
             spent = time.monotonic() - started
             progress(step + 1, steps, spent / (step + 1) * (steps - step - 1))
     return [_together(found) for found in visits.values()]
 
 
-def _visit(seed: int, *, int8: bool) -> NetworkRun:
-    name, model, workload = random_network(seed, int8=int8)
+def _visit(seed: int, int8: bool, small: bool) -> NetworkRun:
+    name, model, workload = random_network(seed, int8=int8, small=small)
     opened = session(model)
     values = feeds(opened)
     run_times_us(opened, values, seconds=0, least=2)

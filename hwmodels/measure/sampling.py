@@ -1,7 +1,9 @@
 """Random networks to learn kernel times from: chains of the layers that vision networks are made of.
 
 Kernels are timed inside a network, not alone, because a kernel that runs again and again finds its weights in the
-cache. Layers, channels and resolutions are drawn; nothing is copied from a published network.
+cache. Layers, channels and resolutions are drawn; nothing is copied from a published network. Networks come in two
+sizes: for photographs, and for thumbnails, whose kernels take little more than their launch; a fit to one size says
+nothing of the other.
 """
 
 from typing import NamedTuple
@@ -11,13 +13,35 @@ import numpy as np
 from hwmodels.measure.graphs import GraphWriter
 from hwmodels.workload import Workload
 
-LARGEST_MACS = 1.2e8  # of one kernel: larger ones follow the trend
-LARGEST_VALUES = 1.2e6  # of one tensor
 KERNELS = 34
-RESOLUTIONS = (96, 128, 160, 192, 224, 256)
-CHANNELS = ((96, 8, 64), (44, 16, 256), (22, 24, 512), (11, 40, 1024), (0, 64, 2048))  # least height, from, to
 ALIGNED, ANY = 0.85, 0.2  # shares of channel counts that are multiples of eight, by style of network
 ACTIVATIONS = ("relu", "relu", "relu", "clip", "silu", "hard_swish", "")
+
+
+class Size(NamedTuple):
+    """How large networks are: what is drawn from, and bounds; larger kernels follow the trend."""
+
+    resolutions: tuple[int, ...]
+    stems: tuple[tuple[int, int], ...]  # kernel and stride of the first convolution
+    channels: tuple[tuple[int, int, int], ...]  # least height, from, to
+    kernel_macs: float  # of one kernel, at most
+    tensor_values: float  # of one tensor, at most
+
+
+LARGE = Size(
+    resolutions=(96, 128, 160, 192, 224, 256),
+    stems=((3, 2), (3, 2), (7, 2), (5, 2), (11, 4), (3, 1)),
+    channels=((96, 8, 64), (44, 16, 256), (22, 24, 512), (11, 40, 1024), (0, 64, 2048)),
+    kernel_macs=1.2e8,
+    tensor_values=1.2e6,
+)
+SMALL = Size(
+    resolutions=(24, 28, 32, 32, 48, 64),
+    stems=((3, 1), (3, 1), (3, 2), (5, 2)),
+    channels=((24, 4, 48), (12, 8, 96), (6, 12, 192), (0, 16, 320)),
+    kernel_macs=5e6,
+    tensor_values=5e4,
+)
 
 
 class RandomNetwork(NamedTuple):
@@ -28,21 +52,22 @@ class RandomNetwork(NamedTuple):
     workload: Workload
 
 
-def random_network(seed: int, *, int8: bool) -> RandomNetwork:
-    """Return a network; equal seeds give equal networks. Odd seeds have channel counts as pruning leaves them."""
-    draw = _Draw(seed, int8=int8)
+def random_network(seed: int, *, int8: bool, small: bool = False) -> RandomNetwork:
+    """Return a network; equal arguments give equal networks. Odd seeds have channel counts as pruning leaves them."""
+    draw = _Draw(seed, int8=int8, size=SMALL if small else LARGE)
     output = draw.network()
-    name = f"{'int8' if int8 else 'float'}-{seed}"
+    name = f"{'int8' if int8 else 'float'}-{'small-' if small else ''}{seed}"
     return RandomNetwork(name, draw.writer.model(output), draw.writer.workload(output))
 
 
 class _Draw:
-    def __init__(self, seed: int, *, int8: bool) -> None:
+    def __init__(self, seed: int, *, int8: bool, size: Size) -> None:
         self._random = np.random.default_rng([seed, int8])
+        self._size = size
         self._aligned = ANY if seed % 2 else ALIGNED
         self._int8 = int8
-        size = int(self._random.choice(RESOLUTIONS))
-        self.writer = GraphWriter((3, size, size), int8=int8, generator=self._random)
+        side = int(self._random.choice(size.resolutions))
+        self.writer = GraphWriter((3, side, side), int8=int8, generator=self._random)
         self._activation = str(self._random.choice(("relu", "clip") if int8 else ACTIVATIONS))
         self._same: list[str] = []  # tensors of the present resolution
 
@@ -87,8 +112,8 @@ class _Draw:
         return self.writer.shape(tensor)[1]
 
     def _channels(self, height: int, *, most: float = np.inf) -> int:
-        _, low, high = next(row for row in CHANNELS if height >= row[0])
-        high = max(low + 1, min(high, int(LARGEST_VALUES / height**2), int(most)))
+        _, low, high = next(row for row in self._size.channels if height >= row[0])
+        high = max(low + 1, min(high, int(self._size.tensor_values / height**2), int(most)))
         drawn = float(np.exp(self._random.uniform(np.log(low), np.log(high))))
         unit = int(self._random.choice((16, 8))) if self._random.random() < self._aligned else 1
         return max(unit, round(drawn / unit) * unit)
@@ -105,10 +130,10 @@ class _Draw:
     def _most(self, source: str, kernel: int, stride: int) -> float:
         """Return how many channels a convolution may write."""
         inside, height, _ = self.writer.shape(source)
-        return LARGEST_MACS / ((height // stride) ** 2 * inside * kernel**2)
+        return self._size.kernel_macs / ((height // stride) ** 2 * inside * kernel**2)
 
     def _stem(self) -> str:
-        kernel, stride = self._random.choice(((3, 2), (3, 2), (7, 2), (5, 2), (11, 4), (3, 1)))
+        kernel, stride = self._random.choice(self._size.stems)
         now = self._conv(self.writer.input, int(kernel), int(stride))
         return self.writer.pool(now, 3, 2) if self._random.random() < 0.4 else now
 
@@ -146,7 +171,7 @@ class _Draw:
     def _bottleneck(self, now: str, stride: int) -> str:
         """Widen, work channel by channel, narrow."""
         inside, height, _ = self.writer.shape(now)
-        most = min(LARGEST_VALUES / height**2, self._most(now, 1, 1), 2048)
+        most = min(self._size.tensor_values / height**2, self._most(now, 1, 1), 2048)
         wide = min(inside * int(self._random.choice((3, 4, 6))), int(most))
         middle = self._conv(now, 1, 1, channels=max(wide, 8))
         return self._conv(self._depth(middle, stride), 1, 1, activation=False)
@@ -165,7 +190,11 @@ class _Draw:
             return self._dense(now, stride)
         chosen = [str(name) for name in self._random.choice(others, min(len(others), 2), replace=False)]
         total = sum(self.writer.shape(name)[0] for name in (now, *chosen))
-        return self.writer.concat(now, *chosen) if total * height**2 < LARGEST_VALUES else self._point(now, stride)
+        return (
+            self.writer.concat(now, *chosen)
+            if total * height**2 < self._size.tensor_values
+            else self._point(now, stride)
+        )
 
     def _norm(self, now: str, stride: int) -> str:
         return self.writer.batch_norm(now, activation="relu")

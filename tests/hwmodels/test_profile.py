@@ -153,3 +153,32 @@ def test_the_schema_names_every_family() -> None:
     assert {"roofline", "microcontroller"} <= set(schema["properties"]["family"]["enum"])
     assert schema["additionalProperties"] is False
     assert "launch_us" in schema["$defs"]["model_roofline"]["properties"]
+
+
+NUMERICS = {"activation_type": "signed", "end_bits": 8, "confidence": "estimate", "source": "test"}
+
+
+def test_a_profile_of_ones_own_may_say_which_numbers_its_runtime_takes() -> None:
+    profile = load_profile({**pi(), "numerics": NUMERICS})
+
+    assert profile.numerics is not None
+    assert profile.numerics.demands() == {"activation_type": "signed"}
+    assert parse_profile(profile.to_yaml()) == profile
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("end_bits", 1), ("end_bits", 9), ("activation_type", "asymmetric"), ("source", "")]
+)
+def test_a_demand_that_no_runtime_can_have_is_refused_with_its_name(field: str, value: object) -> None:
+    with pytest.raises(ProfileError) as caught:
+        load_profile({**pi(), "numerics": {**NUMERICS, field: value}})
+
+    assert caught.value.field == f"numerics.{field}"
+
+
+def test_ends_wider_than_the_formats_are_refused() -> None:
+    data = {**pi(), "numerics": NUMERICS}
+    data["formats"]["weight_bits"] = [2, 4]
+
+    with pytest.raises(ProfileError, match=r"numerics\.end_bits must be at most 4, .* got 8"):
+        load_profile(data)

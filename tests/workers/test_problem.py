@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.plan import LayerBits, Plan
+from compress.plan import LayerBits, Numerics, Plan
 from hwmodels.errors import InputError, UnknownNameError
+from hwmodels.numerics import NumericsPolicy
+from hwmodels.profile import builtin_profiles
 from search.space import Candidate
 from tests.workers.conftest import digits_network, make_problem
 from workers.problem import Problem
@@ -168,3 +170,92 @@ def _shared_problem() -> Problem:
 
         _PROBLEMS.append(make_problem(JobSpec(name="digits", devices=(DeviceTarget(name="stm32h743"),))))
     return _PROBLEMS[0]
+
+
+def on(spec: JobSpec, *names: str, **changes: object) -> JobSpec:
+    return replace(spec, devices=tuple(DeviceTarget(name=name) for name in names), **changes)  # type: ignore[arg-type]
+
+
+def dearest(problem: Problem) -> Plan:
+    return problem.decode(problem.space.uniform([1.0])[0])
+
+
+def test_plans_have_the_numbers_that_the_device_runs(spec: JobSpec) -> None:
+    found = dearest(make_problem(on(spec, "zcu102-dpu"))).numerics
+
+    assert found == Numerics(activation_type="signed", scale_format="power_of_two", weight_granularity="tensor")
+
+
+def test_plans_for_several_devices_have_numbers_that_all_of_them_run(spec: JobSpec) -> None:
+    problem = make_problem(on(spec, "nvidia-t4", "x86-avx512-vnni", "raspberry-pi-4"))
+
+    assert dearest(problem).numerics == Numerics(activation_type="signed")
+    assert all(costs.deployable for costs in problem.pricing.price(dearest(problem)).costs.values())
+
+
+def test_a_plan_made_for_other_numbers_cannot_be_deployed_and_says_why(spec: JobSpec) -> None:
+    plan = dearest(make_problem(on(spec, "x86-avx512-vnni")))
+
+    costs = make_problem(on(spec, "nvidia-t4")).pricing.costs(plan, "nvidia-t4")
+
+    assert not costs.deployable
+    assert costs.reason == "numerics.activation_type is unsigned, the runtime takes signed"
+
+
+def test_a_float_plan_can_be_deployed_whatever_its_numbers(spec: JobSpec) -> None:
+    assert make_problem(on(spec, "nvidia-t4")).pricing.costs(Plan(), "nvidia-t4").deployable
+
+
+def test_what_the_user_chooses_is_in_every_plan(spec: JobSpec) -> None:
+    chosen = {"scale_format": "power_of_two", "weight_rounding": "adaround", "other_bits": 6}
+
+    found = dearest(make_problem(on(spec, "x86-avx512-vnni", numerics=chosen))).numerics
+
+    assert found == Numerics(scale_format="power_of_two", weight_rounding="adaround", other_bits=6)
+
+
+def test_what_a_device_does_not_run_is_refused_by_name(spec: JobSpec) -> None:
+    with pytest.raises(InputError, match=r"numerics\.activation_type: must be signed on nvidia-t4, got 'unsigned'"):
+        make_problem(on(spec, "x86-avx512-vnni", "nvidia-t4", numerics={"activation_type": "unsigned"}))
+
+
+def test_first_and_last_layers_have_the_bits_that_the_device_asks_for(spec: JobSpec) -> None:
+    spec = on(spec, "zynq-7020", space=SpaceSpec(weight_bits=(2, 4), activation_bits=(4,)))
+    problem = make_problem(spec)
+
+    plan = problem.decode(problem.space.uniform([0.0])[0])
+
+    eight = LayerBits(weight_bits=8, activation_bits=8)
+    assert {name for name, bits in plan.layers.items() if bits == eight} == {"conv1", "linear"}
+    assert problem.baselines()[-1].plan.layers["conv1"] == eight
+
+
+def test_the_users_bits_go_before_those_that_the_device_asks_for(spec: JobSpec) -> None:
+    problem = make_problem(on(spec, "zynq-7020", keep={"linear": KeepSpec(weight_bits=3)}))
+
+    plan = dearest(problem)
+
+    assert plan.layers["linear"].weight_bits == 3
+    assert plan.layers["conv1"].weight_bits == 8
+
+
+def test_a_device_that_cannot_store_what_another_wants_of_the_ends_is_refused(spec: JobSpec) -> None:
+    with pytest.raises(InputError, match=r"devices: must be able to store the 8 bits .*, got 'finn-zc706'"):
+        make_problem(on(spec, "finn-zc706", "zynq-7020"))
+
+
+def test_numerics_of_an_own_profile_reach_the_plan(spec: JobSpec) -> None:
+    policy = NumericsPolicy(operand_scales="matched", confidence="estimate", source="test")
+    profile = builtin_profiles()["raspberry-pi-4"].model_copy(update={"name": "mine", "numerics": policy})
+    network, structure = digits_network()
+
+    problem = Problem(on(spec, "mine"), network, structure, {"mine": profile})
+
+    assert dearest(problem).numerics == Numerics(operand_scales="matched")
+
+
+def test_a_job_survives_the_way_through_json_with_its_numerics(spec: JobSpec) -> None:
+    chosen = replace(spec, numerics={"scale_format": "power_of_two"})
+
+    assert JobSpec.from_json(chosen.to_json()) == chosen
+    assert JobSpec.from_json({key: row for key, row in spec.to_json().items() if key != "numerics"}) == spec

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def plan_workload(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, A
 def file_workload(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """Return the workload of the ONNX file at ``path``, float or quantized, without keeping the network."""
     network, plan = read_any_onnx(Path(parameters["path"]))
-    return {"workload": workload(restructure(network.to_meta(), plan, structure=analyse(network)), plan).to_json()}
+    load = workload(restructure(network.to_meta(), plan, structure=analyse(network)), plan)
+    return {"workload": replace(load, numerics={}).to_json()}  # a plan says its widths, not its scales
 
 
 def fit(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
