@@ -59,7 +59,7 @@ class RayPool:
         if not self._calls:
             return []
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
-        if ready:
+        if ready and len(self._calls) > 1:
             # Others may have ended at the same time.
             ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return [self._finished(reference, self._calls.pop(reference)) for reference in ready]

@@ -94,6 +94,7 @@ class SearchRun:
         self._baselines = deque(row for row in baselines if row.label not in tried)
         self._next_number = max((trial.number + 1 for trial in stored), default=0)
         self._seconds: dict[int, dict[str, float]] = {}  # by number, until the trial ends
+        self._evaluations: dict[int, Evaluation] = {}  # what is known of running trials before they are measured
 
     @property
     def started(self) -> int:
@@ -166,7 +167,7 @@ class SearchRun:
         if baseline.candidate is not None:
             self._study.know(baseline.candidate)
         start = time.perf_counter()
-        self.price(trial)
+        self._priced(trial)
         self._seconds[number] = {"price": time.perf_counter() - start}
         return trial
 
@@ -220,6 +221,7 @@ class SearchRun:
         return replace(trial, status=TrialStatus.INFEASIBLE, evaluation=replace(evaluation, seconds=seconds))
 
     def _ended(self, trial: Trial) -> Trial:
+        self._evaluations.pop(trial.number, None)
         self._learn(trial)
         self.ended.append(trial)
         return trial
@@ -282,8 +284,12 @@ class SearchRun:
         return self._spec.objectives[1:]
 
     def _priced(self, trial: Trial) -> Evaluation:
-        price = self.price(trial)
-        return Evaluation(costs=price.costs, packed_bytes=price.packed_bytes, macs=price.macs, bit_ops=price.bit_ops)
+        if trial.number not in self._evaluations:
+            price = self.price(trial)
+            self._evaluations[trial.number] = Evaluation(
+                costs=price.costs, packed_bytes=price.packed_bytes, macs=price.macs, bit_ops=price.bit_ops
+            )
+        return self._evaluations[trial.number]
 
 
 def _running(number: int, origin: Origin, candidate: Mapping[str, Any], plan: Plan, *, label: str = "") -> Trial:
