@@ -32,7 +32,7 @@ def summed_twice() -> Network:
     stem = net.conv("stem", "x", (3, 4))
     first = net.op("first", "add", stem, net.conv("a", stem, (4, 4)))
     pooled = net.op(
-        "pool", "max_pool", stem, kernel=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1), ceil_mode=False
+        "halved", "max_pool", stem, kernel=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1), ceil_mode=False
     )
     second = net.op("second", "add", pooled, net.conv("b", first, (4, 4), stride=2))
     return net.network(net.head(second, 4))
