@@ -54,6 +54,10 @@ class Prepared:
             self._scores[pruner] = PRUNERS.get(pruner).scores(self.network, self.structure.groups, self.images)
         return self._scores[pruner]
 
+    def adopt(self, scores: Mapping[str, Scores]) -> None:
+        """Use rankings that ``scores`` has found elsewhere for the same network and images, by pruner."""
+        self._scores.update(scores)
+
     def samples(self) -> Mapping[str, LayerSamples]:
         """Return samples of what the float network's layers write."""
         if not self._samples:

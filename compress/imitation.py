@@ -24,7 +24,7 @@ from compress.network.ops import run_node
 from compress.operators import Replacement
 from compress.plan import OperatorChoice
 from compress.runner import run
-from compress.structure import Structure, full_key
+from compress.structure import Structure
 
 LEAST_SPREAD = 0.1
 """Least standard deviation of a channel, relative to that of all: dead channels do not outweigh the others."""
@@ -125,10 +125,6 @@ class Imitator:
         return BlockFeatures(
             self._prepared.folded, (*self._structure.blocks, *self._structure.stages), self._images, self._settings
         )
-
-    def key(self, block: str, choice: OperatorChoice) -> str:
-        """Return under which name ``Structure.adopt`` takes what ``imitate`` finds."""
-        return full_key(block, choice)
 
     def imitate(self, block: str, choice: OperatorChoice) -> Imitation:
         """Train an operator in a block's place; one without tensors of its own comes back as it is, not measured."""

@@ -2,9 +2,9 @@
 
 Convolutions swallow one activation, and in float a residual addition; other activations are launches of their own.
 Float convolutions and poolings work on channels in blocks, integer ones on channels last: where a tensor goes on to an
-operator that knows neither layout, it is reordered first. Channels last suit slices and paddings, too. Integer networks quantize their input. Where a convolution's
-own channel counts forbid blocks is for the price of that kernel to say (``predictor``), so that these rules depend on
-no choice of a search.
+operator that knows neither layout, it is reordered first. Channels last suit slices and paddings, too. Integer networks
+quantize their input. Where a convolution's own channel counts forbid blocks is for the price of that kernel to say
+(``predictor``), so that these rules depend on no choice of a search.
 
 Read off optimized graphs of ONNX Runtime 1.23 to 1.32 (``SessionOptions.optimized_model_filepath``).
 """

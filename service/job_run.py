@@ -14,6 +14,7 @@ from service.errors import LeaseLostError
 from service.recording import Recorder
 from service.settings import Settings
 from service.store.database import Database
+from service.store.groundwork import groundwork
 from service.store.jobs import change
 from service.store.leases import Leases
 from service.store.records import JobRecord, TrialRecord
@@ -152,6 +153,7 @@ class JobRun:
             dataset = Datasets(connection, self.job.owner).get(self.job.dataset_id)
             trials = Trials(connection).page(self.job.id)
             sensitivities = Sensitivities(connection).known(self.job)
+            pieces = groundwork(connection, self.job.id)
         if model is None or dataset is None:
             raise LookupError("the model or the data set of the job is gone")
         start = DriverStart(
@@ -164,6 +166,9 @@ class JobRun:
             trials=tuple(_trial(row) for row in trials),
             packaged=frozenset(row.number for row in trials if row.checkpoint is not None),
             sensitivities=sensitivities,
+            groundwork={
+                key: self._artifacts.read(digest) for key, digest in pieces.items() if self._artifacts.exists(digest)
+            },
             spent_s=self.job.spent_s,
         )
         return start, trials

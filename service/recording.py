@@ -1,7 +1,8 @@
 """What a driver reports, turned into rows: one transaction per batch of events, fenced by the job's lease."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from service.artifacts import Artifact, ArtifactStore
 from service.front_keeper import FrontKeeper
 from service.fronts import Measured, first_cost, measured
-from service.store import sensitivities
+from service.store import groundwork, sensitivities
 from service.store.artifact_uses import ArtifactUses
 from service.store.database import Database
 from service.store.events import Events
@@ -23,6 +24,7 @@ from service.store.trials import Trials
 from workers.events import (
     CheckpointReady,
     Event,
+    GroundworkDone,
     JobEnded,
     Prepared,
     Progress,
@@ -64,6 +66,8 @@ class Recorder:
         spec = JobSpec.from_json(job.spec)
         self._axis = first_cost(spec)
         self._fronts = FrontKeeper(job.id, [target.name for target in spec.devices], measured(trials))
+        self._running = {trial.number for trial in trials if trial.status == TrialStatus.RUNNING}
+        self._counts = Counter(str(trial.status) for trial in trials)
 
     def commit(self, events: Sequence[Event], *, spent_s: float = 0.0) -> JobRecord:
         """Write a batch and return the job as it then is.
@@ -71,19 +75,26 @@ class Recorder:
         Raises:
             LeaseLostError: Another dispatcher has taken the job over; nothing was written.
         """
+        running, counts = set(self._running), Counter(self._counts)
         try:
             job = self._write(events, spent_s)
         except Exception:
             self._fronts.rolled_back()
+            self._running, self._counts = running, counts
             raise
         self._fronts.committed()
         return job
 
     def _write(self, events: Sequence[Event], spent_s: float) -> JobRecord:
         stored = {event.number: self._store(event) for event in events if isinstance(event, CheckpointReady)}
+        pieces = {
+            event.key: self._artifacts.store_bytes(event.content)
+            for event in events
+            if isinstance(event, GroundworkDone)
+        }
         with self._database.write() as connection:
             leases = Leases(connection, seconds=self._lease_seconds)
-            if stored:
+            if stored or pieces:
                 ArtifactUses(connection).lock()
             job = leases.hold(self._job_id, self._epoch)
             entries: list[Entry] = []
@@ -96,6 +107,9 @@ class Recorder:
                     entries.append(("prepared", _announced(event)))
                 elif isinstance(event, SensitivityMeasured):
                     entries.append(sensitivities.entry(event.rows))
+                elif isinstance(event, GroundworkDone):
+                    self._name(connection, job, [pieces[event.key]])
+                    entries.append(groundwork.entry(event.key, pieces[event.key]))
                 elif isinstance(event, TrialStarted | TrialEnded):
                     entries += self._trial(connection, event.trial)
                     if isinstance(event, TrialEnded):
@@ -107,6 +121,7 @@ class Recorder:
             if "progress" in columns:
                 entries.append(("progress", columns["progress"]))
             self._fronts.write(connection)
+            columns["trial_counts"] = {status: count for status, count in self._counts.items() if count}
             job = change(connection, job, columns)
             Events(connection).append(job.id, entries)
             ending = next((event for event in events if isinstance(event, JobEnded)), None)
@@ -125,6 +140,7 @@ class Recorder:
         trials = Trials(connection)
         if not trials.save(self._job_id, trial):
             return []  # reported twice
+        self._count(trial)
         found = trial.evaluation
         level = logging.WARNING if trial.status is TrialStatus.FAILED else logging.DEBUG
         reason = "" if found is None or found.error is None else f": {found.error}"
@@ -150,6 +166,12 @@ class Recorder:
             *(("front", {"device": name, "id": row.record.id}) for row in rows for name in self._joined(row)),
         ]
 
+    def _count(self, trial: Trial) -> None:
+        if trial.number in self._running:
+            self._counts[TrialStatus.RUNNING] -= 1
+        self._counts[trial.status] += 1
+        (self._running.add if trial.status is TrialStatus.RUNNING else self._running.discard)(trial.number)
+
     def _joined(self, row: Measured) -> list[str]:
         """Return the devices whose front, along the job's first cost, a trial has joined."""
         return [device for device, axis in self._fronts.add(row) if axis == self._axis]
@@ -158,14 +180,18 @@ class Recorder:
         return {name: self._artifacts.store_bytes(content) for name, content in event.files.items()}
 
     def _checkpoint(self, connection: Connection, job: JobRecord, event: CheckpointReady, files: Files) -> Entry:
-        if not all(self._artifacts.exists(file.digest) for file in files.values()):
-            raise OSError("an artefact was removed meanwhile with its last user")  # the batch is tried again
-        ArtifactUses(connection).add(job.owner, job.id, files.values())
+        self._name(connection, job, files.values())
         plain = {name: asdict(file) for name, file in files.items()}
         checkpoint = {"verified": event.verified, "verification": dict(event.verification), "files": plain}
         Trials(connection).save_checkpoint(self._job_id, event.number, checkpoint, verified=event.verified)
         identifier = trial_id(self._job_id, event.number)
         return "checkpoint", {"id": identifier, "number": event.number, "verified": event.verified}
+
+    def _name(self, connection: Connection, job: JobRecord, files: Collection[Artifact]) -> None:
+        """Say that the job needs these artefacts, which have just been stored."""
+        if not all(self._artifacts.exists(file.digest) for file in files):
+            raise OSError("an artefact was removed meanwhile with its last user")  # the batch is tried again
+        ArtifactUses(connection).add(job.owner, job.id, files)
 
 
 def _announced(event: Prepared) -> dict[str, Any]:

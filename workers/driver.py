@@ -33,7 +33,7 @@ from workers.events import (
 )
 from workers.finalists import finalists
 from workers.fit import Ranges, reachable_ranges
-from workers.imitating import Imitating, TrainedTensors, Work, to_call
+from workers.groundwork import Findings, Groundwork, Ranking, Work, to_call
 from workers.job import JobData, load_job
 from workers.live_fronts import LiveFronts
 from workers.outbox import Outbox
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What an evaluator is busy with: a trial, probes of single choices, a replacement to train, or else preparing."""
+    """What an evaluator is busy with: a trial, probes of single choices, groundwork, or else preparing."""
 
     trial: Trial | None
     probes: tuple[Probe, ...]
@@ -94,7 +94,7 @@ class Driver:
         self._float: Measurement | None = None
         self._unprobed: deque[Probe] = deque()
         self._divergences: dict[Probe, float] = {}
-        self._imitated: TrainedTensors = {}
+        self._found = Findings()
         self._over = False
         self._step: Callable[[], None] = self._load
 
@@ -120,7 +120,7 @@ class Driver:
             return
         self._job = self._loading.result()
         self._opening = self._thread.submit(_open, self._job)
-        self._pool = self._make_pool(replace(self._job, trials=()))
+        self._pool = self._make_pool(replace(self._job, trials=(), groundwork={}))
         self._close_pool = self._pool.close
         for slot in range(self._pool.size):
             self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
@@ -144,23 +144,24 @@ class Driver:
                 warning=warning,
             )
         )
-        self._imitating = Imitating(self._problem, steps=self._job.spec.imitation_steps)
-        self._step = self._imitate
+        self._groundwork = Groundwork(self._problem, foundation=self._job.foundation, stored=self._job.groundwork)
+        self._step = self._lay_groundwork
 
-    def _imitate(self) -> None:
-        """Train replacements of blocks, and then give every evaluator all of them."""
+    def _lay_groundwork(self) -> None:
+        """Rank channels and train replacements of blocks, and then give every evaluator all of that."""
         for slot in sorted(self._ready):
-            work = self._imitating.next()
+            work = self._groundwork.next()
             if work is None:
                 break
-            self._call(slot, None, "imitate", PREPARING_PATIENCE_S, work=work, **to_call(work))
-        if not self._imitating.over or (self._imitating.found and self._calls):
+            method, arguments = to_call(work)
+            self._call(slot, None, method, PREPARING_PATIENCE_S, work=work, **arguments)
+        if not self._groundwork.over or (self._groundwork.found and self._calls):
             self._take()
             return
-        self._imitated = self._imitating.found
-        if self._imitated:
+        self._found = self._groundwork.found
+        if self._found:
             for slot in sorted(self._ready):
-                self._call(slot, None, "adopt", PREPARING_PATIENCE_S, imitated=self._imitated)
+                self._call(slot, None, "adopt", PREPARING_PATIENCE_S, found=self._found)
         self._begin_probing()
 
     def _begin_probing(self) -> None:
@@ -340,7 +341,7 @@ class Driver:
             if call.probes:
                 self._probed(call.probes, finished)
             elif call.work is not None:
-                self._trained(finished)
+                self._laid(call.work, finished)
             elif call.trial is None:
                 self._prepared(finished)
             elif isinstance(finished.value, Package):
@@ -371,10 +372,12 @@ class Driver:
         rows = tuple(effect(self._problem, probe, divergence, loss) for probe, (divergence, loss) in measured)
         self._outbox.emit(SensitivityMeasured(rows=rows))
 
-    def _trained(self, finished: Finished) -> None:
+    def _laid(self, work: Work, finished: Finished) -> None:
         if finished.error is not None:
-            raise PreparationError(f"training a replacement failed: {finished.error}")
-        self._outbox.emit(self._imitating.finished(finished.value))
+            what = "ranking channels" if isinstance(work, Ranking) else "training a replacement"
+            raise PreparationError(f"{what} failed: {finished.error}")
+        for event in self._groundwork.finished(work, finished.value):
+            self._outbox.emit(event)
 
     def _measured(self, trial: Trial, measurement: Measurement, elapsed_s: float) -> None:
         self._failures.clear()
@@ -403,10 +406,10 @@ class Driver:
 
     def _lost(self, slot: int, call: _Call, error: str) -> None:
         """Prepare a slot's new evaluator. Its trial runs once more, under its number, before it counts as failed."""
-        self._call(slot, None, "prepare", PREPARING_PATIENCE_S, imitated=self._imitated)
+        self._call(slot, None, "prepare", PREPARING_PATIENCE_S, found=self._found)
         if call.trial is None:
             if call.work is not None:
-                self._imitating.again(call.work)
+                self._groundwork.again(call.work)
             self._unprobed.extend(call.probes)
             self._failures.append(f"preparing: {error}")
         elif call.trial.number in self._retried:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from compress.apply import Compressed, apply, float_weights, prepare
 from compress.evaluate import logits, top1
-from compress.imitation import ImitationSettings, Imitator
+from compress.imitation import Imitator
 from compress.network.build import build_module
 from compress.network.graph import Network
 from compress.plan import OperatorChoice, Parameter, Plan
 from workers.drop import drop_bound
 from workers.early_stopping import Right, hopeless, looks, pack, unpack
-from workers.imitating import TrainedTensors
+from workers.groundwork import Arrays, Findings, imitation_settings
 from workers.job import JobData
 from workers.packaging import Package, joined, package
 from workers.pricing import Price, Pricing
@@ -65,20 +65,18 @@ class Evaluator:
 
     def __init__(self, job: JobData) -> None:
         self._job = job
-        self._network = Network(
-            graph=job.graph, tensors={name: _tensor(values) for name, values in job.tensors.items()}
-        )
+        self._network = Network(graph=job.graph, tensors=_tensors(job.tensors))
         # In random order, so that every beginning is a sample of the whole.
         self._search = self._part(np.random.default_rng([job.spec.seed, _SEARCH_ORDER]).permutation(job.split.search))
         self._test = self._part(job.split.test)
         self._imitator: Imitator | None = None
 
-    def prepare(self, imitated: TrainedTensors | None = None) -> Measurement:
-        """Compute what all plans share, and measure the float network; ``imitated`` as for ``adopt``."""
+    def prepare(self, found: Findings | None = None) -> Measurement:
+        """Compute what all plans share, and measure the float network; ``found`` as for ``adopt``."""
         start = time.perf_counter()
-        self.adopt(imitated or {})
         self._calibration, labels = self._part(self._job.split.calibration)
         self._prepared = prepare(self._network, self._calibration, structure=self._job.structure)
+        self.adopt(found or Findings())
         self._calibration_labels = labels[: len(self._prepared.images)]
         module = build_module(self._network)
         self._float_calibration = _log_probabilities(logits(module, self._prepared.images))
@@ -90,21 +88,23 @@ class Evaluator:
         self._float_right = (top1(scores) == self._search[1]).numpy()
         return self._measurement(self._float_right, 0.0, stopped=False, seconds=seconds)
 
-    def imitate(self, block: str, operator: str, parameters: Mapping[str, Parameter]) -> TrainedTensors:
-        """Train what may stand in a block's place on the calibration images; return the tensors that changed."""
-        structure, spec = self._job.structure, self._job.spec
-        settings = ImitationSettings(steps=spec.imitation_steps, seed=spec.seed)
-        choice = OperatorChoice(operator=operator, parameters=parameters)
-        if self._imitator is None:
-            self._imitator = Imitator(self._network, structure, self._calibration, settings)
-        return {self._imitator.key(block, choice): _arrays(self._imitator.imitate(block, choice).tensors)}
+    def rank(self, criterion: str) -> Arrays:
+        """Rank the channels of all groups; return their scores by group."""
+        return _arrays(self._prepared.scores(criterion))
 
-    def adopt(self, imitated: TrainedTensors) -> None:
-        """Use tensors that ``imitate`` has returned, here or elsewhere; call it before any plan is measured."""
+    def imitate(self, block: str, operator: str, parameters: Mapping[str, Parameter]) -> Arrays:
+        """Train what may stand in a block's place on the calibration images; return the tensors that changed."""
+        if self._imitator is None:
+            settings = imitation_settings(self._job.spec)
+            self._imitator = Imitator(self._network, self._job.structure, self._calibration, settings)
+        choice = OperatorChoice(operator=operator, parameters=parameters)
+        return _arrays(self._imitator.imitate(block, choice).tensors)
+
+    def adopt(self, found: Findings) -> None:
+        """Use what ``rank`` and ``imitate`` have returned, here or elsewhere; call it before any plan is measured."""
         self._imitator = None  # and what it has recorded
-        self._job.structure.adopt(
-            {key: {name: _tensor(values) for name, values in row.items()} for key, row in imitated.items()}
-        )
+        self._job.structure.adopt({key: _tensors(row) for key, row in found.imitated.items()})
+        self._prepared.adopt({criterion: _tensors(row) for criterion, row in found.rankings.items()})
 
     def evaluate(self, plan: Mapping[str, Any], rivals: Sequence[bytes] = ()) -> Measurement:
         """Measure the network that a plan (as JSON) leads to on the search images.
@@ -232,8 +232,12 @@ def _finite(value: float) -> float:
     return value if math.isfinite(value) else WORST_DIVERGENCE
 
 
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+def _arrays(tensors: Mapping[str, Tensor]) -> Arrays:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    return {name: _tensor(values) for name, values in arrays.items()}
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

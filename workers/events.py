@@ -161,6 +161,18 @@ class SensitivityMeasured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroundworkDone:
+    """A piece of what all evaluators share is worked out; stored, so that no later run of the job does it again.
+
+    ``content`` are the bytes of a safetensors file, ``key`` names everything that they depend on
+    (``workers.groundwork``).
+    """
+
+    key: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialStarted:
     """A candidate is in flight; its row says ``running``."""
 
@@ -210,5 +222,13 @@ class JobEnded:
 
 
 Event = (
-    StatusChanged | Prepared | SensitivityMeasured | TrialStarted | TrialEnded | Progress | CheckpointReady | JobEnded
+    StatusChanged
+    | Prepared
+    | SensitivityMeasured
+    | GroundworkDone
+    | TrialStarted
+    | TrialEnded
+    | Progress
+    | CheckpointReady
+    | JobEnded
 )

@@ -1,5 +1,7 @@
 """A driver's start payload, unpacked: network, data, split, prices."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,10 @@ LabelArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobData:
-    """One job, unpacked. ``images`` are in the network's own layout; ``shapes`` is the network without values."""
+    """One job, unpacked. ``images`` are in the network's own layout; ``shapes`` is the network without values.
+
+    ``foundation`` names network and calibration images by their content.
+    """
 
     spec: JobSpec
     graph: Graph
@@ -39,6 +44,8 @@ class JobData:
     trials: tuple[Trial, ...]
     packaged: frozenset[int]
     sensitivities: Mapping[str, tuple[float, float]]
+    groundwork: Mapping[str, bytes]
+    foundation: str
     spent_s: float
 
 
@@ -50,21 +57,32 @@ def load_job(start: DriverStart) -> JobData:
     labels = data["y"].astype(np.int64)
     graph = check_graph(start.graph, {name: values.shape for name, values in tensors.items()})
     shapes = meta_network(graph, tensors)
+    images = network_input(data["x"], Preprocessing.from_json(start.preprocessing))
+    split = split_images(labels, spec.split, seed=spec.seed)
     return JobData(
         spec=spec,
         graph=graph,
         tensors=tensors,
         shapes=shapes,
         structure=analyse(shapes),
-        images=network_input(data["x"], Preprocessing.from_json(start.preprocessing)),
+        images=images,
         labels=labels,
-        split=split_images(labels, spec.split, seed=spec.seed),
+        split=split,
         profiles={name: load_profile(profile) for name, profile in start.profiles.items()},
         trials=start.trials,
         packaged=start.packaged,
         sensitivities=start.sensitivities,
+        groundwork=start.groundwork,
+        foundation=_content_name(start, images[split.calibration]),
         spent_s=start.spent_s,
     )
+
+
+def _content_name(start: DriverStart, calibration: FloatArray) -> str:
+    digest = hashlib.sha256(json.dumps(start.graph, sort_keys=True).encode())
+    digest.update(hashlib.sha256(start.weights).digest())
+    digest.update(np.ascontiguousarray(calibration).data)
+    return digest.hexdigest()
 
 
 def meta_network(graph: Graph, tensors: Mapping[str, NDArray[Any]]) -> Network:

@@ -22,6 +22,7 @@ class DriverStart:
         packaged: Numbers of the trials whose checkpoints are stored already.
         sensitivities: What single choices do, as far as it was measured before on the same images: divergence and loss
             by the digest of the plan.
+        groundwork: What earlier runs have worked out for all evaluators, as the bytes of safetensors files by key.
         spent_s: Seconds that earlier runs took, for a budget in minutes.
     """
 
@@ -34,4 +35,5 @@ class DriverStart:
     trials: tuple[Trial, ...] = ()
     packaged: frozenset[int] = frozenset()
     sensitivities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    groundwork: Mapping[str, bytes] = field(default_factory=dict)
     spent_s: float = 0.0

@@ -32,8 +32,9 @@ async def stream_events(
 ) -> Response:
     """Stream a job's events from the first one, or from the one after ``Last-Event-ID``, until the job has ended.
 
-    Kinds: ``status``, ``prepared``, ``sensitivity``, ``trial``, ``front``, ``progress``, ``checkpoint``. A stream
-    that has nothing more to say for good is answered with 204, which tells a browser not to come back.
+    Kinds: ``status``, ``prepared``, ``groundwork``, ``sensitivity``, ``trial``, ``front``, ``progress``,
+    ``checkpoint``. A stream that has nothing more to say for good is answered with 204, which tells a browser not to
+    come back.
     """
     after = _sequence(last_event_id)
     job, events = await anyio.to_thread.run_sync(_look, services, job_id, after)

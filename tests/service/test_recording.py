@@ -5,15 +5,17 @@ import pytest
 from service.artifacts import ArtifactStore
 from service.errors import LeaseLostError
 from service.recording import Recorder
+from service.store.artifact_uses import ArtifactUses
 from service.store.database import Database
 from service.store.events import Events
+from service.store.groundwork import groundwork
 from service.store.jobs import Jobs
 from service.store.leases import Leases
 from service.store.records import EventRecord, JobRecord, TrialRecord
 from service.store.trials import Trials
 from tests.service.events import DEVICE, checkpoint, ended, evaluation, prepared, trial
 from tests.service.store.rows import job, submitted
-from workers.events import CheckpointReady, JobEnded, Progress, StatusChanged, TrialEnded, TrialStarted
+from workers.events import CheckpointReady, GroundworkDone, JobEnded, Progress, StatusChanged, TrialEnded, TrialStarted
 from workers.spec import DeviceTarget, JobSpec
 
 SPEC = JobSpec(name="small", devices=(DeviceTarget(name=DEVICE),)).to_json()
@@ -58,6 +60,25 @@ def test_a_batch_that_comes_twice_counts_once(database: Database, recorder: Reco
     assert [event.kind for event in twice[2]] == [event.kind for event in once[2]]
 
 
+def test_a_job_knows_how_many_trials_it_has_of_each_status(
+    database: Database, artifacts: ArtifactStore, recorder: Recorder, claimed: JobRecord
+) -> None:
+    recorder.commit([*prepared(), *ended(0, 5.0, 0.8), *ended(0, 5.0, 0.8), TrialStarted(trial=trial(1, None))])
+    first = stored(database, claimed.id)
+    another = Recorder(database, artifacts, first[0], first[1], lease_seconds=60)
+    with pytest.raises(Exception, match="JSON"):
+        another.commit([TrialStarted(trial=trial(2, None)), TrialEnded(trial=trial(1, evaluation(float("nan"), 0.5)))])
+    another.commit([TrialStarted(trial=trial(2, None))])
+    second, _, _ = stored(database, claimed.id)
+    another.commit([*ended(1, 4.0, 0.7), JobEnded(status="failed", reason="no more")])
+    third, trials, _ = stored(database, claimed.id)
+
+    assert first[0].trial_counts == {"done": 1, "running": 1}
+    assert second.trial_counts == {"done": 1, "running": 2}
+    assert third.trial_counts == {"done": 2, "failed": 1}
+    assert [trial.status for trial in trials] == ["done", "done", "failed"]
+
+
 def test_a_batch_without_the_lease_leaves_no_row(database: Database, recorder: Recorder, claimed: JobRecord) -> None:
     with database.write() as connection:
         leases = Leases(connection, seconds=60)
@@ -96,6 +117,19 @@ def test_artefacts_are_there_before_anything_names_them(
     assert trials[0].checkpoint is not None
     for name, content in event.files.items():
         assert artifacts.read(trials[0].checkpoint["files"][name]["digest"]) == content
+
+
+def test_groundwork_is_kept_as_artefacts_that_the_job_uses(
+    database: Database, recorder: Recorder, artifacts: ArtifactStore, claimed: JobRecord
+) -> None:
+    recorder.commit([GroundworkDone(key="l2", content=b"old"), GroundworkDone(key="block a", content=b"tensors")])
+    recorder.commit([GroundworkDone(key="l2", content=b"scores")])
+
+    with database.write() as connection:
+        found = groundwork(connection, claimed.id)
+        used = ArtifactUses(connection).release(claimed.id)
+    assert {key: artifacts.read(digest) for key, digest in found.items()} == {"l2": b"scores", "block a": b"tensors"}
+    assert set(found.values()) < set(used)
 
 
 def test_a_trial_that_ends_takes_back_what_was_counted_against_the_job(
