@@ -63,8 +63,9 @@ def place(graph: Graph, activation_bits: Mapping[str, int], other_bits: int) -> 
     A layer in ``activation_bits`` reads its input at that width. Operands of additions, products and averages between
     quantized layers are read at ``other_bits``. An activation function reads what its producer has in its accumulators,
     so the quantizer sits behind it. Values that only pass through (maximum, reshape, slice) are quantized once, before
-    that, and the inputs of a concatenation behind it, which gives them one common scale. What no quantized layer is
-    above or below of stays float, and so do the network's outputs.
+    that, and the inputs of a concatenation behind it, which gives them one common scale; an input that is stored for
+    others as well, at that width or more, is read as it is stored. What no quantized layer is above or below of stays
+    float, and so do the network's outputs.
 
     Args:
         graph: A folded network's graph without ``quantize`` nodes.
@@ -82,7 +83,7 @@ def place(graph: Graph, activation_bits: Mapping[str, int], other_bits: int) -> 
                 wants.add(value, bits, (node.name, index))
             else:
                 wants.keep_float(value)
-    return wants.points()
+    return _stored_operands(graph, wants.points())
 
 
 def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[QuantizePoint, ActivationGrid]) -> Graph:
@@ -180,6 +181,21 @@ def scale_of(quantizer: Node) -> float:
     if not isinstance(scale, float):
         raise TypeError(f"{quantizer.name}: scale must be a number, got {scale!r}")
     return scale
+
+
+def _stored_operands(graph: Graph, points: tuple[QuantizePoint, ...]) -> tuple[QuantizePoint, ...]:
+    """Let concatenations whose result is quantized read those of their operands that are stored anyway from there."""
+    of_value: dict[str, list[QuantizePoint]] = defaultdict(list)
+    for point in points:
+        of_value[point.value].append(point)
+    readers = {point: list(point.readers) for point in points}
+    for node in graph.nodes:
+        behind = of_value[node.outputs[0]] if node.op == "concat" else []
+        for index, value in enumerate(node.inputs if len(behind) == 1 else ()):
+            wide = [point for point in of_value[value] if point.bits >= behind[0].bits]
+            if wide:
+                readers[min(wide, key=lambda point: point.bits)].append((node.name, index))
+    return tuple(replace(point, readers=tuple(readers[point])) for point in points)
 
 
 class _Wants:

@@ -1,4 +1,4 @@
-"""ONNX for weighted layers, normalisations and quantizers."""
+"""ONNX for weighted layers, normalisations, quantizers, and concatenation, which takes part in quantizing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,16 +20,29 @@ def quantize(writer: GraphWriter, node: Node) -> None:
 
     QuantizeLinear saturates at the ends of its integer type, not at 15.
     """
-    scale, zero_point = np.float32(number(node, "scale")), integer(node, "zero_point")
-    low, high = integer(node, "low"), integer(node, "high")
     value = writer.value(node.inputs[0])
-    if (low, high) != (np.iinfo(_container(node)).min, np.iinfo(_container(node)).max):
-        ends = (
-            writer.constant(np.array((bound - zero_point) * scale, np.float32), f"{node.name}/{name}")
-            for bound, name in ((low, "least"), (high, "most"))
-        )
-        value = writer.add("Clip", [value, *ends], f"{node.name}/clip")
+    if node.inputs[0] not in writer.on_grid:
+        value = _clipped(writer, node, value, node.name)
     _pair(writer, node, value, node.name, node.outputs)
+
+
+def concat(writer: GraphWriter, node: Node) -> None:
+    """Write Concat, with a pair on each operand if a quantizer is all that reads the result.
+
+    Rounding operands to the quantizer's grid before they are joined changes no value, and it lets runtimes join
+    integers and run what writes the operands on integers. An operand that lies on a grid of its own keeps that.
+    """
+    (joined,) = node.outputs
+    readers = writer.consumers[joined]
+    inputs = [writer.value(value) for value in node.inputs]
+    if joined not in writer.graph.outputs and [reader.op for reader in readers] == ["quantize"]:
+        for place, value in enumerate(node.inputs):
+            if value not in writer.quantizers:
+                name = f"{node.name}/{place}"
+                inputs[place] = _pair(writer, readers[0], _clipped(writer, readers[0], inputs[place], name), name, None)
+        if writer.quantizers.keys().isdisjoint(node.inputs):
+            writer.on_grid.add(joined)
+    writer.add("Concat", inputs, node.name, node.outputs, axis=integer(node, "dim"))
 
 
 def quantize_again(writer: GraphWriter, node: Node) -> None:
@@ -45,6 +58,19 @@ def quantize_again(writer: GraphWriter, node: Node) -> None:
 
 def _container(quantizer: Node) -> type[np.uint8] | type[np.int8]:
     return np.uint8 if integer(quantizer, "low") >= 0 else np.int8
+
+
+def _clipped(writer: GraphWriter, quantizer: Node, value: str, name: str) -> str:
+    """Write Clip to the ends of a grid, unless they are those of its integer type; return what there is to quantize."""
+    scale, zero_point = np.float32(number(quantizer, "scale")), integer(quantizer, "zero_point")
+    low, high = integer(quantizer, "low"), integer(quantizer, "high")
+    if (low, high) == (np.iinfo(_container(quantizer)).min, np.iinfo(_container(quantizer)).max):
+        return value
+    ends = (
+        writer.constant(np.array((bound - zero_point) * scale, np.float32), f"{name}/{end}")
+        for bound, end in ((low, "least"), (high, "most"))
+    )
+    return writer.add("Clip", [value, *ends], f"{name}/clip")
 
 
 def _pair(writer: GraphWriter, quantizer: Node, value: str, name: str, outputs: Sequence[str] | None) -> str:
@@ -124,6 +150,7 @@ def instance_norm(writer: GraphWriter, node: Node) -> None:
 
 EMITTERS: dict[str, Emitter] = {
     "quantize": quantize,
+    "concat": concat,
     "conv": conv,
     "conv_transpose": conv_transpose,
     "linear": linear,

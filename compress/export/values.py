@@ -259,7 +259,7 @@ _SAME_MEANING = {
     "global_max_pool": "GlobalMaxPool",
 }
 _REDUCTIONS = {"mean": "ReduceMean", "sum": "ReduceSum", "amax": "ReduceMax", "amin": "ReduceMin"}
-_ALONG = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "concat": "Concat"}
+_ALONG = {"softmax": "Softmax", "log_softmax": "LogSoftmax"}
 
 EMITTERS: dict[str, Emitter] = {
     **{name: plain(op) for name, op in _SAME_MEANING.items()},

@@ -30,6 +30,8 @@ class GraphWriter:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.quantizers = quantizers(self.graph)
+        self.on_grid: set[str] = set()  # values that a quantizer finds on its own grid already
+        self.consumers = self.graph.consumers()
         self.scales = {value: scale_of(node) for value, node in self.quantizers.items()}
         self._taken = {*self.graph.inputs, *(value for node in self.graph.nodes for value in node.outputs)}
         self._written: dict[str, str] = {}

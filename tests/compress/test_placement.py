@@ -146,3 +146,28 @@ def test_a_limit_at_six_goes_if_its_quantizer_reaches_no_farther(scale: float, g
     lean = without_idle_rectifiers(insert(network.graph, (point,), {point: grid}))
 
     assert any(node.op == "clip" for node in lean.nodes) != goes
+
+
+def test_a_concatenation_reads_what_is_stored_anyway_as_it_is_stored() -> None:
+    net = Builder(3, 8, 8)
+    primary = net.conv("primary", "x", (3, 4))
+    cheap = net.conv("cheap", primary, (4, 4))
+    network = net.network(net.head(net.conv("behind", net.op("both", "concat", primary, cheap, dim=1), (8, 4)), 4))
+
+    points = points_of(network, bits=8)
+
+    assert sorted(points["primary", 8]) == ["both", "cheap"]
+    assert points["both", 8] == ["behind"]
+    assert ("cheap", 8) not in points  # rounded once, behind the concatenation
+
+
+def test_a_concatenation_does_not_read_fewer_bits_than_are_read_of_it() -> None:
+    net = Builder(3, 8, 8)
+    primary = net.conv("primary", "x", (3, 4))
+    cheap = net.conv("cheap", primary, (4, 4))
+    network = net.network(net.head(net.conv("behind", net.op("both", "concat", primary, cheap, dim=1), (8, 4)), 4))
+
+    points = place(network.graph, {"primary": 8, "cheap": 4, "behind": 8, "head": 8}, 8)
+
+    (stored,) = (point for point in points if point.value == "primary")
+    assert stored.readers == (("cheap", 0),)

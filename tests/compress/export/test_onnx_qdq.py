@@ -274,3 +274,45 @@ def test_an_operator_with_parameters_is_the_same_in_onnx(op: str) -> None:
     compressed = float_network(net, parametrised(op, net))
 
     assert_equal_in_onnx_runtime(compressed, images(compressed.network, 3, seed=4))
+
+
+def joined() -> Network:
+    """Two branches that a concatenation joins, and a convolution behind it, as in Inception."""
+    net = Builder(3, 8, 8)
+    stem = net.op("stem.relu", "relu", net.conv("stem", "x", (3, 8)))
+    left = net.op("left.relu", "relu", net.conv("left", stem, (8, 6)))
+    right = net.op("right.relu", "relu", net.conv("right", stem, (8, 4), kernel=1))
+    both = net.op("concat", "concat", left, right, stem, dim=1)
+    return net.network(net.head(net.conv("behind", both, (18, 8)), 8))
+
+
+def optimised(content: bytes, folder: Path) -> list[str]:
+    """Return the operators that ONNX Runtime runs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
+
+
+def test_convolutions_around_a_concatenation_run_on_integers(tmp_path: Path) -> None:
+    compressed = compress(joined(), 8, 8)
+
+    operators = optimised(onnx_bytes(compressed), tmp_path)
+
+    assert operators.count("QLinearConv") == 4
+    assert operators.count("QLinearConcat") == 1
+    assert "Conv" not in operators
+    assert "Concat" not in operators
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (4, 4)])
+@pytest.mark.parametrize("activation_type", ["unsigned", "signed"])
+def test_rounding_before_and_behind_a_concatenation_are_the_same(bits: tuple[int, int], activation_type: str) -> None:
+    compressed = compress(joined(), *bits, activation_type=activation_type)
+    x = images(compressed.network, 8, seed=4)
+
+    (found,) = run_onnx(onnx_bytes(compressed), x)
+
+    (wanted,) = run_torch(compressed, x)
+    assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()
