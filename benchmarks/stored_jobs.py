@@ -73,10 +73,12 @@ def fill(database: Database, *, job_count: int, trials_each: int, large: int) ->
     model, dataset = _uploads(database)
     template = _job(spec, model.id, dataset.id)
     names = [new_id() for _ in range(job_count)]
-    rows = [asdict(replace(template, id=name)) for name in names]
+    rows = [asdict(replace(template, id=name, trial_counts={"done": trials_each})) for name in names]
     big = new_id()
     with database.write() as connection:
-        connection.execute(insert(jobs), [asdict(replace(template, id=big, name="large"))])
+        connection.execute(
+            insert(jobs), [asdict(replace(template, id=big, name="large", trial_counts={"done": large}))]
+        )
         for start in range(0, len(rows), _AT_ONCE):
             connection.execute(insert(jobs), rows[start : start + _AT_ONCE])
     found = evaluations()

@@ -58,7 +58,7 @@ def list_jobs(
     with services.database.read() as connection:
         jobs = Jobs(connection)
         rows = jobs.page(statuses=status or (), model_id=model_id, before=cursor, limit=limit + 1)
-        counts = jobs.trial_counts([row.id for row in rows[:limit]])
+        counts = jobs.trial_counts(rows[:limit])
     return Page(
         items=[job_summary(row, counts[row.id]) for row in rows[:limit]],
         next_cursor=rows[limit - 1].id if len(rows) > limit else None,
@@ -106,4 +106,4 @@ def delete_job(services: ServicesOf, job_id: str) -> None:
 
 
 def _read(connection: Connection, job: JobRecord) -> JobRead:
-    return job_read(job, Jobs(connection).trial_counts([job.id])[job.id])
+    return job_read(job, Jobs(connection).trial_counts([job])[job.id])

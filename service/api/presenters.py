@@ -108,8 +108,6 @@ def kernel_rows(report: CostReport) -> list[KernelRow]:
 
 def job_summary(job: JobRecord, counts: Mapping[str, int]) -> JobSummary:
     """Present a job in a list."""
-    spec = JobSpec.from_json(job.spec)
-    devices = spec.to_json()["devices"]
     return JobSummary(
         id=job.id,
         name=job.name,
@@ -117,7 +115,7 @@ def job_summary(job: JobRecord, counts: Mapping[str, int]) -> JobSummary:
         reason=job.reason,
         model_id=job.model_id,
         dataset_id=job.dataset_id,
-        devices=[JobDevice(**device) for device in devices],
+        devices=[JobDevice(**device) for device in job.spec["devices"]],
         created_at=job.created_at,
         started_at=job.started_at,
         ended_at=job.ended_at,

@@ -39,7 +39,7 @@ def read_job(services: Services, identifier: str, *, trials: bool = True) -> Job
         dataset = Datasets(connection).get(record.dataset_id)
         if model is None or dataset is None:
             raise NotFoundError("job", identifier)
-        counts = Jobs(connection).trial_counts([identifier])[identifier]
+        counts = Jobs(connection).trial_counts([record])[identifier]
         found = drawn_trials(connection, record, count=sum(counts.values())) if trials else []
     return JobDocuments(
         job=job_read(record, counts),
@@ -64,7 +64,7 @@ def read_jobs(services: Services, *, before: str | None) -> JobList:
     with services.database.read() as connection:
         found = Jobs(connection).page(before=before, limit=JOBS_PER_PAGE + 1)
         shown = found[:JOBS_PER_PAGE]
-        counts = Jobs(connection).trial_counts([job.id for job in shown])
+        counts = Jobs(connection).trial_counts(shown)
         models = Models(connection)
         names = {identifier: models.get(identifier) for identifier in {job.model_id for job in shown}}
     return JobList(

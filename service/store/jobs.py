@@ -17,7 +17,8 @@ from service.store.states import ACTIVE, ENDED, JobStatus, Request, check_transi
 from service.store.tables import jobs, trials
 from workers.events import TrialStatus
 
-_LISTED = tuple(column for column in jobs.c if column.name not in ("profiles", "variables", "ranges"))
+_LEFT_OUT: Mapping[str, Any] = {"profiles": {}, "baseline": None, "split": None, "variables": None, "ranges": {}}
+_LISTED = tuple(column for column in jobs.c if column.name not in _LEFT_OUT)
 
 
 def job_record(row: Row[Any]) -> JobRecord:
@@ -67,7 +68,7 @@ class Jobs:
     ) -> list[JobRecord]:
         """Return the newest jobs, of these statuses, for this network and older than ``before`` if those are given.
 
-        As a list needs them: without the documents ``profiles``, ``variables`` and ``ranges``, which are long.
+        As a list needs them: without ``profiles``, ``baseline`` and other documents that are long.
         """
         query = select(*_LISTED).where(jobs.c.owner == self._owner).order_by(jobs.c.id.desc()).limit(limit)
         if statuses:
@@ -76,25 +77,26 @@ class Jobs:
             query = query.where(jobs.c.model_id == model_id)
         if before is not None:
             query = query.where(jobs.c.id < before)
-        left_out: dict[str, Any] = {"profiles": {}, "variables": None, "ranges": {}}
         rows = self._connection.execute(query)
-        return [JobRecord(**{**row._mapping, **left_out, "status": JobStatus(row.status)}) for row in rows]
+        return [JobRecord(**{**row._mapping, **_LEFT_OUT, "status": JobStatus(row.status)}) for row in rows]
 
     def unfinished_count(self) -> int:
         """Return how many jobs have not ended."""
         query = select(func.count()).where(jobs.c.owner == self._owner, jobs.c.status.not_in(ENDED))
         return int(self._connection.execute(query).scalar_one())
 
-    def trial_counts(self, identifiers: Collection[str]) -> dict[str, dict[str, int]]:
-        """Return the number of trials of each job by their status; a job without trials has an empty entry."""
-        query = (
-            select(trials.c.job_id, trials.c.status, func.count())
-            .where(trials.c.job_id.in_(identifiers))
-            .group_by(trials.c.job_id, trials.c.status)
-        )
-        counts: dict[str, dict[str, int]] = {identifier: {} for identifier in identifiers}
-        for job_id, status, count in self._connection.execute(query):
-            counts[job_id][status] = count
+    def trial_counts(self, rows: Collection[JobRecord]) -> dict[str, dict[str, int]]:
+        """Return the number of trials of each job by their status; those of jobs that keep no count are counted."""
+        counts = {row.id: dict(row.trial_counts or {}) for row in rows}
+        uncounted = [row.id for row in rows if row.trial_counts is None]
+        if uncounted:
+            query = (
+                select(trials.c.job_id, trials.c.status, func.count())
+                .where(trials.c.job_id.in_(uncounted))
+                .group_by(trials.c.job_id, trials.c.status)
+            )
+            for job_id, status, count in self._connection.execute(query):
+                counts[job_id][status] = count
         return counts
 
     def cancel(self, identifier: str) -> JobRecord:
@@ -158,13 +160,14 @@ def ended_before(connection: Connection, before: datetime, *, limit: int) -> lis
     return [(row.owner, row.id) for row in connection.execute(query)]
 
 
-def _end_running_trials(connection: Connection, job_id: str) -> None:
+def _end_running_trials(connection: Connection, job_id: str) -> int:
+    """Let the trials in flight fail; return how many there were."""
     statement = (
         update(trials)
         .where(trials.c.job_id == job_id, trials.c.status == TrialStatus.RUNNING)
         .values(status=TrialStatus.FAILED, ended_at=moment())
     )
-    connection.execute(statement)
+    return connection.execute(statement).rowcount
 
 
 def change(connection: Connection, job: JobRecord, values: Mapping[str, Any]) -> JobRecord:
@@ -187,7 +190,11 @@ def change_status(connection: Connection, job: JobRecord, status: JobStatus, rea
         }  # fences off who wakes up late
     if status in ENDED:
         values["ended_at"] = moment()
-        _end_running_trials(connection, job.id)
+        broken_off = _end_running_trials(connection, job.id)
+        if job.trial_counts is not None and broken_off:
+            failed = job.trial_counts.get(TrialStatus.FAILED, 0) + broken_off
+            others = {name: count for name, count in job.trial_counts.items() if name != TrialStatus.RUNNING}
+            values["trial_counts"] = {**others, TrialStatus.FAILED: failed}
     if status in ACTIVE and job.started_at is None:
         values["started_at"] = moment()
     change(connection, job, values)

@@ -84,6 +84,7 @@ class JobRecord:
     lease_owner: str | None
     lease_until: float | None
     epoch: int
+    trial_counts: Mapping[str, int] | None = None
 
     @property
     def ended(self) -> bool:

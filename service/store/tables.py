@@ -117,6 +117,7 @@ jobs = Table(
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("progress", DOCUMENT),
+    Column("trial_counts", DOCUMENT),  # {status: trials}; none: a dispatcher of before keeps no count
     Column("baseline", DOCUMENT),
     Column("split", DOCUMENT),
     Column("variables", DOCUMENT),

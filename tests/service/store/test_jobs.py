@@ -199,7 +199,7 @@ def test_a_trial_in_flight_ends_with_its_job(database: Database) -> None:
         Jobs(connection).cancel(record.id)
 
     with database.read() as connection:
-        counts = Jobs(connection).trial_counts([record.id])
+        counts = Jobs(connection).trial_counts([record])
     assert counts == {record.id: {"done": 1, "failed": 1}}
 
 

@@ -83,7 +83,7 @@ def test_what_the_first_release_stored_is_still_there_and_its_artefacts_are_coun
     upgrade_to_head(empty_database)
 
     with empty_database.read() as connection:
-        assert [job.name for job in Jobs(connection).page()] == ["job"]
+        assert [(job.name, job.trial_counts) for job in Jobs(connection).page()] == [("job", {"done": 1})]
         assert [trial.verified for trial in Trials(connection).page("j")] == [True]
         rows = connection.execute(select(artifact_uses.c.digest, artifact_uses.c.holder, artifact_uses.c.bytes))
         assert {tuple(row) for row in rows} == {

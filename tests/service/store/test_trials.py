@@ -28,13 +28,13 @@ def test_a_trial_is_a_row_when_it_starts_and_changes_once(database: Database) ->
 
 def test_a_trial_in_flight_may_start_again_under_its_number(database: Database) -> None:
     with database.write() as connection:
-        job_id = submitted(connection).id
-        Trials(connection).save(job_id, trial(3))
-        Trials(connection).save(job_id, trial(3))
+        job = submitted(connection)
+        Trials(connection).save(job.id, trial(3))
+        Trials(connection).save(job.id, trial(3))
 
-        counts = Jobs(connection).trial_counts([job_id])
+        counts = Jobs(connection).trial_counts([job])
 
-    assert counts == {job_id: {"running": 1}}
+    assert counts == {job.id: {"running": 1}}
 
 
 def test_pages_run_by_number(database: Database) -> None:
