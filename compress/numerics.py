@@ -7,6 +7,7 @@ from compress.calibration import ACTIVATION_RANGES
 from compress.calibration.grid import ACTIVATION_TYPES
 from compress.equalisation import EQUALISATIONS
 from compress.operands import OPERAND_SCALES
+from compress.placement import FUNCTION_INPUTS
 from compress.plan import Numerics
 from compress.quantize import ACTIVATION_SOURCES
 from compress.quantizers.uniform import OPTIONS, WEIGHT_RANGES
@@ -30,6 +31,7 @@ def checked_numerics(values: Mapping[str, str | int]) -> Numerics:
         "activation_range": ACTIVATION_RANGES.names(),
         "activation_source": ACTIVATION_SOURCES,
         "operand_scales": OPERAND_SCALES,
+        "function_inputs": FUNCTION_INPUTS,
         "other_bits": tuple(ACTIVATION_BITS),
     }
     for name, value in values.items():

@@ -8,6 +8,7 @@ from math import inf
 from compress.calibration import ActivationGrid
 from compress.network.graph import Graph, Node
 from compress.network.ops import make_node
+from hwmodels.errors import UnknownNameError
 
 LAYER_OPS = frozenset({"conv", "conv_transpose", "linear"})
 
@@ -39,6 +40,27 @@ PASSING_OPS = frozenset(
 """Operators whose output values are values of the input: quantizing before or after them is the same."""
 
 
+FUNCTION_OPS = frozenset(
+    {
+        "hard_swish",
+        "silu",
+        "gelu",
+        "mish",
+        "sigmoid",
+        "hard_sigmoid",
+        "tanh",
+        "leaky_relu",
+        "prelu",
+        "elu",
+        "selu",
+        "softplus",
+        "softsign",
+    }
+)
+"""Activation functions that no quantizer can stand for, as it does for a ReLU."""
+
+FUNCTION_INPUTS = ("fused", "stored")
+
 FLOAT_BITS = 32
 """From this width on a value counts as float."""
 
@@ -57,7 +79,9 @@ class QuantizePoint:
         return f"{self.value}/quantize{self.bits}"
 
 
-def place(graph: Graph, activation_bits: Mapping[str, int], other_bits: int) -> tuple[QuantizePoint, ...]:
+def place(
+    graph: Graph, activation_bits: Mapping[str, int], other_bits: int, function_inputs: str = "fused"
+) -> tuple[QuantizePoint, ...]:
     """Return where the activations of ``graph`` are quantized.
 
     A layer in ``activation_bits`` reads its input at that width. Operands of additions, products and averages between
@@ -71,14 +95,25 @@ def place(graph: Graph, activation_bits: Mapping[str, int], other_bits: int) -> 
         graph: A folded network's graph without ``quantize`` nodes.
         activation_bits: Width by name of each quantized layer; 32 leaves its input as it is. Others stay float.
         other_bits: Width of other stored values.
+        function_inputs: ``fused`` as said above; ``stored``: what a quantized layer hands to a function of
+            ``FUNCTION_OPS`` is one of the other stored values, as with runtimes that run these by themselves.
+
+    Raises:
+        UnknownNameError: There is no such way of feeding functions.
     """
+    if function_inputs not in FUNCTION_INPUTS:
+        raise UnknownNameError(
+            "numerics.function_inputs", f"must be one of {', '.join(FUNCTION_INPUTS)}", function_inputs
+        )
+    layers = {node.outputs[0] for node in graph.nodes if node.name in activation_bits}
+    stored = layers if function_inputs == "stored" else set()
     inside = _values_between(graph, activation_bits)
     wants = _Wants(graph)
     for node in reversed(graph.nodes):
         if node.op in PASSING_OPS and _keeps_zero(node) and wants.hoist(node):
             continue
         for index, value in enumerate(node.inputs):
-            bits = _wanted(node, index, value, activation_bits, other_bits, inside)
+            bits = _wanted(node, index, value, activation_bits, other_bits, inside, stored)
             if bits is not None:
                 wants.add(value, bits, (node.name, index))
             else:
@@ -240,9 +275,12 @@ def _wanted(
     activation_bits: Mapping[str, int],
     other_bits: int,
     inside: set[str],
+    stored: set[str],
 ) -> int | None:
     if node.name in activation_bits:
         return activation_bits[node.name] if index == 0 and activation_bits[node.name] < FLOAT_BITS else None
+    if node.op in FUNCTION_OPS and value in stored:
+        return other_bits
     return other_bits if node.op in OPERAND_OPS and value in inside else None
 
 

@@ -50,6 +50,8 @@ class Numerics:
     ``float``, histograms of the float network that are stored once for all plans. ``other_bits`` is the width of
     activations that no quantized layer reads (the operands of a residual addition). ``operand_scales`` is ``separate``
     (each operand of an addition has its own scale) or ``matched`` (one for both, ``compress.operands``).
+    ``function_inputs`` is ``fused`` (hard-swish and its like read a layer's accumulators) or ``stored`` (they read
+    stored values).
     """
 
     weight_granularity: str = "channel"
@@ -63,6 +65,7 @@ class Numerics:
     scale_format: str = "float32"
     other_bits: int = 8
     operand_scales: str = "separate"
+    function_inputs: str = "fused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

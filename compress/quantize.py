@@ -83,7 +83,12 @@ def quantize(
     cache = cache or CalibrationCache(enabled=False)
     coded = {name: cache.encode(tensors[name], format, plan.numerics) for name, format in assignment.formats.items()}
     tensors.update({name: weight.decode(plan.numerics) for name, weight in coded.items()})
-    points = place(assignment.network.graph, assignment.activation_bits, plan.numerics.other_bits)
+    points = place(
+        assignment.network.graph,
+        assignment.activation_bits,
+        plan.numerics.other_bits,
+        plan.numerics.function_inputs,
+    )
     graph = insert(assignment.network.graph, points, dict.fromkeys(points, _UNSOLVED))
     if _matches_operands(plan.numerics) and (groups := matched_quantizers(graph)):
         separate = replace(plan, numerics=replace(plan.numerics, operand_scales="separate"))

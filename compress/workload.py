@@ -211,7 +211,7 @@ def _widths(graph: Graph, activation_bits: Mapping[str, int], plan: Plan) -> dic
     if not activation_bits:
         return dict.fromkeys(graph.shapes, FLOAT_BITS)
     read: dict[tuple[str, str, int], int] = {}  # value, reader, position → width
-    for point in place(graph, activation_bits, plan.numerics.other_bits):
+    for point in place(graph, activation_bits, plan.numerics.other_bits, plan.numerics.function_inputs):
         for reader, index in point.readers:
             read[point.value, reader, index] = point.bits
     widths = dict.fromkeys(graph.outputs, FLOAT_BITS)

@@ -13,11 +13,12 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     "scale_format": ("float32", "power_of_two"),
     "weight_granularity": ("group", "channel", "tensor"),
     "operand_scales": ("separate", "matched"),
+    "function_inputs": ("fused", "stored"),
 }
 """Values of each field, the most general first: a runtime that takes one takes those behind it, too.
 
 Symmetric signed codes are unsigned ones with the zero point in the middle, a power of two is a float32, one scale per
-tensor is the same one for every channel, and matched scales are scales.
+tensor is the same one for every channel, matched scales are scales, and what can be fused can be stored.
 """
 
 
@@ -25,14 +26,16 @@ class NumericsPolicy(Part):
     """The most general numbers that the runtime runs as integers; a field that is left out demands nothing.
 
     ``activation_type``: ``unsigned`` takes a zero point, ``signed`` is symmetric around zero. ``operand_scales``:
-    ``matched`` if the operands of an addition must have one scale. ``end_bits`` is the width that the first and the
-    last layers should have, weights and what they read: what the runtime's own tools do, not a limit of the hardware.
+    ``matched`` if the operands of an addition must have one scale. ``function_inputs``: ``stored`` if activation
+    functions other than ReLU and ReLU6 are kernels of their own. ``end_bits`` is the width that the first and the last
+    layers should have, weights and what they read: what the runtime's own tools do, not a limit of the hardware.
     """
 
     activation_type: Literal["unsigned", "signed"] | None = None
     scale_format: Literal["float32", "power_of_two"] | None = None
     weight_granularity: Literal["group", "channel", "tensor"] | None = None
     operand_scales: Literal["separate", "matched"] | None = None
+    function_inputs: Literal["fused", "stored"] | None = None
     end_bits: Annotated[int, Field(ge=2, le=8)] | None = None
     confidence: Confidence
     source: Annotated[str, Field(min_length=1)]

@@ -1,12 +1,13 @@
 """Which images make up a training batch, and how they are varied: functions of seed and step alone."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_ORDER, _VARIATION = 1, 2
+_ORDER, _VARIATION, _BLEND = 1, 2, 3
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:
@@ -47,6 +48,25 @@ def varied(images: Tensor, fill: Tensor, *, shift: int, seed: int, step: int) ->
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     picked = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2) + edge  # indexing leaves the channels last, which is what convolutions like
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blend:
+    """Which image of its batch goes into each image, ``(images,)``, and with which share, ``(images,)``."""
+
+    partners: Tensor
+    shares: Tensor
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return every image with its partner's share in it."""
+        return torch.lerp(images, images[self.partners], self.shares.reshape(-1, *(1,) * (images.ndim - 1)))
+
+
+def blend(images: int, *, most: float, seed: int, step: int) -> Blend:
+    """Return partners at random and shares that lie evenly in 0..``most``."""
+    generator = _generator(seed, _BLEND, step)
+    partners = torch.randperm(images, generator=generator)
+    return Blend(partners=partners, shares=most * torch.rand(images, generator=generator))
 
 
 def _generator(seed: int, stream: int, number: int) -> torch.Generator:

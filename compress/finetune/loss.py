@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compress.finetune.batches import Blend
+
 
 def distillation(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     """Return the mean Kullback-Leibler divergence of softened class probabilities, times ``temperature²``.
@@ -18,9 +20,13 @@ def distillation(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     return divergence.mean() * temperature**2
 
 
-def classification(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy with integer labels."""
-    return F.cross_entropy(_flat(scores), labels)
+def classification(scores: Tensor, labels: Tensor, blended: Blend | None = None) -> Tensor:
+    """Return the mean cross-entropy with integer labels; a blended image has a share of its partner's, too."""
+    if blended is None:
+        return F.cross_entropy(_flat(scores), labels)
+    own = F.cross_entropy(_flat(scores), labels, reduction="none")
+    other = F.cross_entropy(_flat(scores), labels[blended.partners], reduction="none")
+    return torch.lerp(own, other, blended.shares.reshape(-1, *(1,) * (own.ndim - 1))).mean()
 
 
 def _flat(scores: Tensor) -> Tensor:

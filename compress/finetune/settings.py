@@ -17,8 +17,11 @@ class FineTuning:
     zero at the end (``constant``: does not) after a linear rise over the first ``warmup`` of all steps.
     ``distillation`` is the share of the loss that comes from the float network's class scores, softened by
     ``temperature``; labels give the rest, and without labels it is all of it. ``augment`` shifts every image by up to
-    ``shift`` pixels and mirrors every second one: right for photographs, wrong for digits. ``normalise`` puts batch
-    norm back for the time of training (``compress.finetune.normalisation``).
+    ``shift`` pixels and mirrors every second one: right for photographs, wrong for digits. ``blend`` is the largest
+    share of another image that is laid over each (Zhang et al. 2018, arXiv:1710.09412; with the float network's scores
+    of the blend itself: Beyer et al. 2022, arXiv:2106.05237): of the images that it was trained on, a float network is
+    too sure for its scores to say much. ``normalise`` puts batch norm back for the time of training
+    (``compress.finetune.normalisation``).
     """
 
     method: str = "lsq"
@@ -31,6 +34,7 @@ class FineTuning:
     temperature: float = 2.0
     augment: bool = False
     shift: int = 4
+    blend: float = 0.5
     normalise: bool = True
     seed: int = 0
     device: str = "cpu"
@@ -51,6 +55,7 @@ class FineTuning:
             ("distillation", 0 <= self.distillation <= 1, "must be in 0..1"),
             ("temperature", self.temperature > 0, "must be above 0"),
             ("shift", self.shift >= 0, "must be at least 0"),
+            ("blend", 0 <= self.blend <= 1, "must be in 0..1"),
         )
         for name, holds, rule in rules:
             if not holds:

@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compress.finetune.batches import batch_indices, batches_per_epoch, varied
+from compress.finetune.batches import Blend, batch_indices, batches_per_epoch, blend, varied
 from compress.finetune.loss import classification, distillation
 from compress.finetune.methods import METHODS
 from compress.finetune.methods.base import PARAMETER_RATE
 from compress.finetune.network import TrainableNetwork
 from compress.finetune.normalisation import normalised_layers, settle
+from compress.finetune.origin import origin
 from compress.finetune.settings import FineTuning
-from compress.finetune.state import load_state, save_state
+from compress.finetune.state import State
 from compress.network.build import build_module
 from compress.network.graph import Network
 from compress.plan import Plan
@@ -62,21 +63,25 @@ def finetune(
         start: Float values of quantized weights by tensor name, before rounding (``apply.restructured_float``); a
             weight that is missing starts from its rounded values, which loses what rounding lost.
         checkpoint: Folder in which the state is kept; a run that was cut off goes on from there, to the same result.
+            The state of another run (network, images or settings differ) is refused.
         report: Called after each epoch, its state saved, with the network in training, whose ``compressed`` is what
             would be deployed now; may raise to end the run.
         stop_after: Epochs after which the run ends, however many its settings plan; a state that is as far is final.
 
     Raises:
-        InputError: The network has not one output, or settings, images and labels do not fit together.
+        InputError: The network has not one output, settings, images and labels do not fit together, or ``checkpoint``
+            holds a damaged state or another run's.
     """
     settings = settings or FineTuning()
     if isinstance(compressed, Network):
         compressed = Compressed(network=compressed, coded={}, plan=Plan())
     _check(compressed.network, images, labels, settings)
     run = _Run(compressed, teacher, images, labels, settings, start or {})
+    state = None
     if checkpoint is not None:
-        run.resume(checkpoint)
-    run.train(checkpoint, report, settings.epochs if stop_after is None else stop_after)
+        state = State(checkpoint, settings, origin(compressed, start or {}, teacher, images, labels))
+        run.resume(state)
+    run.train(state, report, settings.epochs if stop_after is None else stop_after)
     return run.settled().compressed()
 
 
@@ -109,14 +114,14 @@ class _Run:
         # Black, where pixels were scaled: what photographs are padded with.
         self._fill = images.amin((0, 2, 3)) if settings.augment else images.new_empty(0)
 
-    def resume(self, checkpoint: Path) -> None:
-        """Take up the state of a run with equal settings, if there is one."""
-        state = load_state(checkpoint, self.student, self._optimizer, self._settings)
-        if state is not None:
-            self._step, self._losses = state
+    def resume(self, state: State) -> None:
+        """Take up the state of an equal run, if there is one."""
+        found = state.load(self.student, self._optimizer)
+        if found is not None:
+            self._step, self._losses = found
 
     def train(
-        self, checkpoint: Path | None, report: Callable[[Progress, TrainableNetwork], None] | None, epochs: int
+        self, state: State | None, report: Callable[[Progress, TrainableNetwork], None] | None, epochs: int
     ) -> None:
         """Train from the next step to the end of this many epochs."""
         settings = self._settings
@@ -133,8 +138,8 @@ class _Run:
                     epoch=self._step // self._per_epoch, epochs=settings.epochs, loss=self._losses / self._per_epoch
                 )
                 self._losses = 0.0
-            if checkpoint is not None and (ended or self._step % CHECKPOINT_STEPS == 0):
-                save_state(checkpoint, self.student, self._optimizer, settings, self._step, self._losses)
+            if state is not None and (ended or self._step % CHECKPOINT_STEPS == 0):
+                state.save(self.student, self._optimizer, self._step, self._losses)
             if ended and report is not None:
                 report(progress, self.settled())
 
@@ -156,18 +161,22 @@ class _Run:
         batch = self._images[indices]
         if settings.augment:
             batch = varied(batch, self._fill, shift=settings.shift, seed=settings.seed, step=self._step)
+        blended = None
+        if settings.blend > 0:
+            blended = blend(len(batch), most=settings.blend, seed=settings.seed, step=self._step)
+            batch = blended.of(batch)
         batch = self._placed(batch)
         labels = None if self._labels is None else self._labels[indices].to(settings.device)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * group["share"] * factor(settings, self._step, self._steps)
         self._optimizer.zero_grad()
-        loss = self._loss(batch, labels)
+        loss = self._loss(batch, labels, blended)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), LARGEST_GRADIENT)
         self._optimizer.step()
         return float(loss.detach())
 
-    def _loss(self, batch: Tensor, labels: Tensor | None) -> Tensor:
+    def _loss(self, batch: Tensor, labels: Tensor | None, blended: Blend | None) -> Tensor:
         share = 1.0 if labels is None else self._settings.distillation
         scores: Tensor = self.student(batch)
         loss = scores.new_zeros(())
@@ -176,7 +185,7 @@ class _Run:
                 wanted = self._teacher(batch)
             loss = loss + share * distillation(scores, wanted.clone(), self._settings.temperature)
         if share < 1 and labels is not None:
-            loss = loss + (1 - share) * classification(scores, labels)
+            loss = loss + (1 - share) * classification(scores, labels, blended)
         penalty = self.student.penalty()
         return loss if penalty is None else loss + penalty
 

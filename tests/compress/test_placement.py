@@ -7,6 +7,7 @@ from compress.network.ops import run_node
 from compress.placement import PASSING_OPS, QuantizePoint, insert, place, quantizers, without_idle_rectifiers
 from compress.rewrites import fold_batch_norm
 from compress.runner import run
+from hwmodels.errors import UnknownNameError
 from tests.compress.networks import NETWORKS, Builder, images, residual
 
 GRID = ActivationGrid(scale=0.5, zero_point=0, low=0, high=15)
@@ -171,3 +172,33 @@ def test_a_concatenation_does_not_read_fewer_bits_than_are_read_of_it() -> None:
 
     (stored,) = (point for point in points if point.value == "primary")
     assert stored.readers == (("cheap", 0),)
+
+
+def swish() -> Network:
+    net = Builder(3, 8, 8)
+    value = net.op("swish", "hard_swish", net.conv("first", "x", (3, 4)))
+    return net.network(net.head(net.op("relu", "relu", net.conv("second", value, (4, 4))), 4))
+
+
+def test_a_fused_hard_swish_reads_what_no_quantizer_has_touched() -> None:
+    network = swish()
+
+    values = {point.value for point in place(network.graph, dict.fromkeys(layers(network.graph), 8), 8)}
+
+    assert "swish" in values
+    assert "first" not in values
+
+
+def test_a_hard_swish_of_its_own_reads_a_stored_value_and_a_rectifier_does_not() -> None:
+    network = swish()
+
+    points = place(network.graph, dict.fromkeys(layers(network.graph), 4), 8, "stored")
+
+    (stored,) = (point for point in points if point.value == "first")
+    assert (stored.bits, stored.readers) == (8, (("swish", 0),))
+    assert "second" not in {point.value for point in points}
+
+
+def test_an_unknown_way_of_feeding_functions_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"numerics\.function_inputs: must be one of fused, stored"):
+        place(swish().graph, {}, 8, "apart")

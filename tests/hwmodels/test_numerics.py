@@ -8,6 +8,7 @@ USUAL = {
     "scale_format": "float32",
     "weight_granularity": "channel",
     "operand_scales": "separate",
+    "function_inputs": "fused",
 }
 
 

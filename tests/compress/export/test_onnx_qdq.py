@@ -316,3 +316,21 @@ def test_rounding_before_and_behind_a_concatenation_are_the_same(bits: tuple[int
 
     (wanted,) = run_torch(compressed, x)
     assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()
+
+
+@pytest.mark.parametrize(("function_inputs", "integer"), [("fused", 1), ("stored", 2)])
+def test_a_convolution_before_hard_swish_runs_on_integers_where_its_result_is_stored(
+    function_inputs: str, integer: int, tmp_path: Path
+) -> None:
+    net = Builder(3, 8, 8)
+    value = net.op("swish", "hard_swish", net.conv("first", "x", (3, 4)))
+    network = net.network(net.head(net.conv("second", value, (4, 4)), 4))
+    compressed = compress(network, 8, 8, function_inputs=function_inputs)
+    x = images(network, 5, seed=3)
+    content = onnx_bytes(compressed)
+
+    operators = optimised(content, tmp_path)
+
+    assert operators.count("QLinearConv") == integer
+    (found,), (wanted,) = run_onnx(content, x), run_torch(compressed, x)
+    assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()
