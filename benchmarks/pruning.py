@@ -7,7 +7,8 @@ training images without their labels; torch-pruning's networks are measured as p
 statistics were estimated anew on 2,000 images. Of its criteria, the one that is best on the first test images is
 shown. Fine-tuning learns from the float network's outputs on training images, shifted and mirrored; no label is read.
 
-    python -m benchmarks.pruning --data DATA [--images 9979] [--cuts 27 50] [--fine-tune] [--json FILE]
+    python -m benchmarks.pruning --data DATA [--images 9979] [--cuts 27 50] [--fine-tune]
+        [--only-fine-tune] [--json FILE]
 """
 
 import sys
@@ -49,8 +50,10 @@ def main() -> int:
     arguments.add_argument("--losses", type=int, default=192, help="of these, images that losses are measured on (192)")
     arguments.add_argument("--cuts", type=int, nargs="+", choices=(27, 50), default=(27, 50), help="percent to remove")
     arguments.add_argument("--fine-tune", action="store_true", help="train, too: half an hour on one idle core")
+    arguments.add_argument("--only-fine-tune", action="store_true", help="train, and leave the table of criteria out")
     options = arguments.parse_args()
-    train_files = cifar.TRAIN_FILES if options.fine_tune else cifar.TRAIN_FILES[:1]
+    training = options.fine_tune or options.only_fine_tune
+    train_files = cifar.TRAIN_FILES if training else cifar.TRAIN_FILES[:1]
     files = common.require_files(options.data, (cifar.TEST_FILE, cifar.RESNET20_FILE, *train_files))
     network = from_architecture("cifar_resnet20", files[cifar.RESNET20_FILE])
     train = [files[name] for name in train_files]
@@ -59,7 +62,7 @@ def main() -> int:
     figures: dict[str, Any] = {"images": len(test[0]), "float": bench.measure(network), "macs": bench.allocator.macs}
     print(f"float: {100 * figures['float']:.2f} % of {len(test[0])} images, {bench.allocator.macs:,} MACs", flush=True)
     for cut in options.cuts:
-        figures[f"-{cut} %"] = bench.at(cut, train if options.fine_tune else [])
+        figures[f"-{cut} %"] = bench.at(cut, train if training else [], table=not options.only_fine_tune)
     common.report("pruning", figures, path=options.json)
     return 0
 
@@ -83,29 +86,31 @@ class Bench:
         """Return the accuracy on the first ``count`` test images, or on all."""
         return accuracy(build_module(network), *(part[:count] for part in self.test))
 
-    def at(self, cut: int, train: list[Path]) -> dict[str, Any]:
-        """Return and print all figures with ``cut`` percent of the multiply-accumulates removed."""
+    def at(self, cut: int, train: list[Path], *, table: bool) -> dict[str, Any]:
+        """Return and print the figures with ``cut`` percent of the multiply-accumulates removed."""
         share = 1 - cut / 100
         ratios = {"programme": self.allocator.ratios(share), "uniform": self.allocator.uniform(share)}
         print(f"-{cut} %: {ratios['programme']}", flush=True)
-        rows = [self._criterion("nisp", ratios["uniform"], "uniform")]
-        rows += [self._criterion(name, ratios["programme"], "programme") for name in PRUNERS.names()]
         peer = self._best_peer(share)
-        rows += self._peer_rows(peer)
+        figures: dict[str, Any] = {"ratios": ratios}
+        if table:
+            figures["rows"] = self._table(cut, ratios, peer)
         best = Plan(keep_ratios=ratios["programme"], pruner=BEST.pruner, repair=BEST.repair)
         whole = self.measure(apply(self.prepared, best).network)
         print(f"-{cut} %: {BEST.pruner}, {BEST.repair}: {100 * whole:.2f} % of {len(self.test[0])} images", flush=True)
-        columns = ("criterion", "keep-ratios", "MACs %", *REPAIRS)
-        title = f"ResNet-20, -{cut} % MACs: top-1 % by repair, our rows on {min(self.shown, len(self.test[0]))} images"
-        common.print_table(title, columns, rows)
-        figures: dict[str, Any] = {
-            "ratios": ratios,
-            "accuracy": whole,
-            "rows": [dict(zip(columns, row, strict=True)) for row in rows],
-        }
+        figures["accuracy"] = whole
         if train:
             figures["fine-tuned"] = self._fine_tuned(cut, ratios["programme"], peer, train)
         return figures
+
+    def _table(self, cut: int, ratios: Mapping[str, Mapping[str, float]], peer: Peer) -> list[dict[str, object]]:
+        rows = [self._criterion("nisp", ratios["uniform"], "uniform")]
+        rows += [self._criterion(name, ratios["programme"], "programme") for name in PRUNERS.names()]
+        rows += self._peer_rows(peer)
+        columns = ("criterion", "keep-ratios", "MACs %", *REPAIRS)
+        title = f"ResNet-20, -{cut} % MACs: top-1 % by repair, our rows on {min(self.shown, len(self.test[0]))} images"
+        common.print_table(title, columns, rows)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def _criterion(self, pruner: str, ratios: Mapping[str, float], allocation: str) -> tuple[object, ...]:
         plans = [Plan(keep_ratios=ratios, pruner=pruner, repair=repair) for repair in REPAIRS]

@@ -24,17 +24,19 @@ from torch import Tensor
 from compress.evaluate import logits
 from compress.finetune import FineTuning, Progress, TrainableNetwork, finetune
 from compress.finetune.loss import distillation
+from compress.finetune.origin import origin
 from compress.finetune.settings import SCHEDULES
 from compress.network.build import build_module
 from compress.network.graph import Network
 from compress.quantize import Compressed
+from workers.own_folder import own_folder
 from workers.spec import FineTuneSpec
 
 RATES = (2e-4, 5e-3)
 RUN_MEMORY_BYTES = 64 << 20  # reserved per run; it only keeps Ray from asking for a CPU
 STEPS_PER_EPOCH = 32  # at least, unless batches would be smaller than 16
 DISTANCE = "divergence"
-FOLDER = "tightfit-finetune"
+FOLDER, RUNS = "tightfit-finetune", "runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +77,21 @@ def tune_finalist(material: Material, *, root: Path | None = None) -> Tuned:
     """Return the network of the best run; Ray must be joined.
 
     What runs have reached is kept in a folder that is named after all that they depend on, below ``root`` (the
-    machine's temporary folder), until the last one has ended: called again after a kill, they go on from there.
+    machine's temporary folder), until the last one has ended: called again after a kill, they go on from there. Equal
+    runs at the same time have a folder each.
     """
-    name = _digest(material)
-    folder = (root or Path(tempfile.gettempdir()) / FOLDER).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    with own_folder((root or Path(tempfile.gettempdir()) / FOLDER).resolve(), _digest(material)) as folder:
+        return _tuned(material, folder)
+
+
+def _tuned(material: Material, folder: Path) -> Tuned:
     runs = tune.with_resources(
         tune.with_parameters(_run, material=ray.put(material)), {"memory": RUN_MEMORY_BYTES, "CPU": 0}
     )
-    if tune.Tuner.can_restore(str(folder / name)):
-        tuner = tune.Tuner.restore(str(folder / name), runs, resume_unfinished=True, restart_errored=True)
+    if tune.Tuner.can_restore(str(folder / RUNS)):
+        tuner = tune.Tuner.restore(str(folder / RUNS), runs, resume_unfinished=True, restart_errored=True)
     else:
-        tuner = _tuner(runs, material, folder, name)
+        tuner = _tuner(runs, material, folder)
     results = tuner.fit()
     best = results.get_best_result(metric=DISTANCE, mode="min", scope="last")
     settings = material.settings(best.config)
@@ -98,11 +103,10 @@ def tune_finalist(material: Material, *, root: Path | None = None) -> Tuned:
         for row in results
         if row.metrics and DISTANCE in row.metrics
     ]
-    shutil.rmtree(folder / name, ignore_errors=True)
     return Tuned(compressed=tuned, settings=settings, runs=tuple(sorted(rows, key=lambda row: float(row[DISTANCE]))))
 
 
-def _tuner(runs: Any, material: Material, folder: Path, name: str) -> Any:
+def _tuner(runs: Any, material: Material, folder: Path) -> Any:
     spec = material.spec
     return tune.Tuner(
         runs,
@@ -115,7 +119,7 @@ def _tuner(runs: Any, material: Material, folder: Path, name: str) -> Any:
             search_alg=BasicVariantGenerator(random_state=material.seed),
             scheduler=ASHAScheduler(time_attr="epoch", max_t=max(spec.epochs, 1), grace_period=1, reduction_factor=2),
         ),
-        run_config=tune.RunConfig(name=name, storage_path=str(folder), verbose=0),
+        run_config=tune.RunConfig(name=RUNS, storage_path=str(folder), verbose=0),
     )
 
 
@@ -156,10 +160,7 @@ def _trained(
 
 def _digest(material: Material) -> str:
     """Return a name for all that the runs depend on."""
-    digest = hashlib.sha256(json.dumps([material.spec.to_json(), material.seed]).encode())
-    digest.update(material.compressed.plan.digest().encode())
-    # Trained replacements are in ``start`` alone: jobs that trained them otherwise have equal plans.
-    floats = (*material.teacher.tensors.values(), *material.start.values())
-    for tensor in (*floats, material.images, material.held_out):
-        digest.update(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    found = origin(material.compressed, material.start, material.teacher, material.images, None)
+    digest = hashlib.sha256(json.dumps([material.spec.to_json(), material.seed, found]).encode())
+    digest.update(material.held_out.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -94,16 +94,16 @@ def test_fine_tuning_goes_on_where_a_killed_evaluator_left_it(spec: JobSpec) -> 
     plan = low_bit_plan(network)
     price = Pricing(job.shapes, job.structure, job.spec.devices, job.profiles).price(plan)
     root = Path(tempfile.gettempdir()) / FOLDER
-    earlier = set(root.glob("*/*/checkpoint_*"))
+    earlier = set(root.glob("*/*/*/checkpoint_*"))
     pool = RayPool(job, size=1)
     pool.submit(0, "prepare")
     waited(pool)
 
     pool.submit(0, "package", plan=plan.to_json(), number=1, measured_correct=0, price=price)
-    while not (begun := set(root.glob("*/*/checkpoint_*")) - earlier):
+    while not (begun := set(root.glob("*/*/*/checkpoint_*")) - earlier):
         assert pool.wait(0.2) == []
     pool.abandon(0)
-    kept = {path.parents[1] for path in begun}
+    kept = {path.parents[2] for path in begun}
     pool.submit(0, "prepare")
     waited(pool)
     pool.submit(0, "package", plan=plan.to_json(), number=1, measured_correct=0, price=price)

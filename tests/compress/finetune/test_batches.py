@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.finetune.batches import batch_indices, batches_per_epoch, varied
+from compress.finetune.batches import Blend, batch_indices, batches_per_epoch, blend, varied
 
 
 @given(st.integers(1, 60), st.integers(1, 16), st.integers(0, 5))
@@ -47,3 +47,31 @@ def test_variation_is_a_function_of_seed_and_step() -> None:
     assert torch.equal(outcomes[0], outcomes[1])
     assert not torch.equal(outcomes[0], outcomes[2])
     assert not torch.equal(outcomes[0], outcomes[3])
+
+
+def test_a_blend_is_the_weighted_mean_of_two_images_of_the_batch() -> None:
+    pictures = torch.tensor([0.0, 10.0, 20.0]).reshape(3, 1, 1, 1).expand(3, 2, 4, 4)
+    mixed = Blend(partners=torch.tensor([1, 2, 0]), shares=torch.tensor([0.25, 0.0, 0.5])).of(pictures)
+
+    assert mixed.shape == pictures.shape
+    assert mixed[:, 0, 0, 0].tolist() == [2.5, 10.0, 10.0]
+
+
+@given(st.integers(1, 40), st.floats(0, 1), st.integers(0, 3), st.integers(0, 100))
+def test_every_image_goes_into_one_other_with_at_most_the_allowed_share(
+    images: int, most: float, seed: int, step: int
+) -> None:
+    found, again = (blend(images, most=most, seed=seed, step=step) for _ in range(2))
+
+    assert sorted(found.partners.tolist()) == list(range(images))
+    assert float(found.shares.min()) >= 0
+    assert float(found.shares.max()) <= most + 1e-6
+    assert torch.equal(found.partners, again.partners)
+    assert torch.equal(found.shares, again.shares)
+
+
+def test_steps_are_blended_differently() -> None:
+    first, second = (blend(64, most=0.5, seed=0, step=step) for step in (0, 1))
+
+    assert not torch.equal(first.partners, second.partners)
+    assert not torch.equal(first.shares, second.shares)

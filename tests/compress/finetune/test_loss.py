@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from compress.finetune.batches import Blend
 from compress.finetune.loss import classification, distillation
 
 
@@ -35,3 +36,14 @@ def test_positions_are_classified_one_by_one() -> None:
     loss = classification(scores, torch.zeros(2, 4, 4, dtype=torch.long))
 
     assert float(loss) == pytest.approx(math.log(3), rel=1e-5)
+
+
+def test_a_blended_image_has_a_share_of_its_partners_label() -> None:
+    # Scores 0, ln 3: class probabilities 1/4 and 3/4 for both images.
+    scores = torch.tensor([[0.0, math.log(3)]]).expand(2, 2)
+    blended = Blend(partners=torch.tensor([1, 0]), shares=torch.tensor([0.25, 0.0]))
+
+    loss = classification(scores, torch.tensor([0, 1]), blended)
+
+    first = -0.75 * math.log(0.25) - 0.25 * math.log(0.75)
+    assert float(loss) == pytest.approx((first - math.log(0.75)) / 2, rel=1e-5)

@@ -16,6 +16,7 @@ from hwmodels.errors import InputError
         ("distillation", 1.5),
         ("temperature", 0.0),
         ("shift", -1),
+        ("blend", 1.5),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused_by_name(field: str, value: object) -> None:
