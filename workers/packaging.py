@@ -20,6 +20,7 @@ from compress.export.onnx_qdq import export_onnx
 from compress.plan import Plan
 from workers.pricing import Price, Pricing
 from workers.spec import JobSpec
+from workers.truth import truths
 
 PACKED_FILE = "packed.zip"
 ONNX_FILE = "model.onnx"
@@ -63,7 +64,8 @@ def package(
 
     On the search images the packed file must get as many right as the trial did (give or take one), and the ONNX file
     in ONNX Runtime as large a share (give or take half a point). The packed size and every cost must be what was
-    predicted. Test images are counted beside; they decide nothing.
+    predicted. Test images are counted beside; they decide nothing. ``figures`` of the verification says which numbers
+    are deployed, simulated and predicted (``workers.truth``).
 
     Args:
         compressed: The trial's network.
@@ -116,7 +118,11 @@ def package(
     ]
     return Package(
         files={PACKED_FILE: packed.getvalue(), ONNX_FILE: onnx_bytes},
-        verification={**figures, "failures": failures},
+        verification={
+            **figures,
+            "figures": [asdict(row) for row in truths(compressed, pricing.profiles)],
+            "failures": failures,
+        },
     )
 
 

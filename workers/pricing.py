@@ -62,6 +62,11 @@ class Pricing:
         self._loads: _Cache[tuple[Workload, dict[str, DeviceCosts]]] = _Cache(KEPT_PRICES)
         self._sizes: _Cache[int] = _Cache(KEPT_PRICES)
 
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """The devices' profiles by name."""
+        return {name: profile for name, (_, profile) in self._devices.items()}
+
     def price(self, plan: Plan) -> Price:
         """Return what a plan costs on every device, and by how much it breaks the limits there."""
         load, _ = self._load(plan)

@@ -100,6 +100,9 @@ def verification_table(trial: TrialRead) -> Table:
             result.add_row(name, f"{display.accuracy(found[key] / images)} of the {images} search images")
     if "packed_bytes" in found:
         result.add_row("packed", f"{found['packed_bytes']:,} bytes, as predicted {found['predicted_packed_bytes']:,}")
+    for row in found.get("figures", ()):
+        place = f" on {row['device']}" if row["device"] else ""
+        result.add_row(f"{row['figure']}{place}", Text(f"{row['kind']}: {row['reason']}"))
     if test := found.get("test"):
         low, high = (display.points(-edge) for edge in reversed(test["drop_interval"]))
         result.add_row(

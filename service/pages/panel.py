@@ -111,6 +111,9 @@ def _checks(trial: TrialDetail) -> Iterator[Check]:
             f"{display.accuracy(test['correct'] / test['images'])}, float network "
             f"{display.accuracy(test['float_correct'] / test['images'])}; difference between {low} and {high} (95 %)",
         )
+    for row in verification.get("figures", ()):
+        place = f" on {row['device']}" if row["device"] else ""
+        yield Check(good=True, text=f"{row['figure']}{place}, {row['kind']}: {row['reason']}")
     if tuned := verification.get("fine_tuned"):
         yield Check(good=not tuned["failures"], text=_fine_tuned(tuned))
 
