@@ -34,4 +34,4 @@ def origin(
 def _add(digest: "hashlib._Hash", tensor: Tensor) -> None:
     digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     plain = tensor.detach().cpu().contiguous().reshape(-1)
-    digest.update(memoryview(plain.view(torch.uint8).numpy()))
+    digest.update(plain.view(torch.uint8).numpy().data)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -160,7 +161,7 @@ def test_a_state_that_started_from_something_else_is_refused(changed: str, tmp_p
     network = chain()
     compressed, start = compressed_of(network, low_bit_plan(network))
     x = images(network, 16)
-    given = {
+    given: dict[str, Any] = {
         "compressed": compressed,
         "teacher": network,
         "images": x,
@@ -168,19 +169,19 @@ def test_a_state_that_started_from_something_else_is_refused(changed: str, tmp_p
         "start": start,
     }
     name = next(iter(start))
-    other = {
+    others: dict[str, dict[str, Any]] = {
         "network": {"compressed": compressed_of(network, low_bit_plan(network, bits=4))[0]},
         "teacher": {"teacher": replace(network, tensors={key: 2 * value for key, value in network.tensors.items()})},
         "images": {"images": x + 1e-3},
         "labels": {"labels": torch.ones(16, dtype=torch.long)},
         "start": {"start": {**start, name: start[name] * 1.01}},
-    }[changed]
+    }
     settings = replace(SETTINGS, epochs=1)
-    finetune(**given, settings=settings, checkpoint=tmp_path)  # type: ignore[arg-type]
+    finetune(**given, settings=settings, checkpoint=tmp_path)
 
-    finetune(**given, settings=settings, checkpoint=tmp_path)  # type: ignore[arg-type]
+    finetune(**given, settings=settings, checkpoint=tmp_path)
     with pytest.raises(InputError, match="the same network, teacher and images"):
-        finetune(**{**given, **other}, settings=settings, checkpoint=tmp_path)  # type: ignore[arg-type]
+        finetune(**{**given, **others[changed]}, settings=settings, checkpoint=tmp_path)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
