@@ -6,19 +6,24 @@ half of its channels (the smallest filters go), the cut network runs forward, an
 on two images at once. Outputs agree if they differ by at most 1e-4 of the largest value.
 
 ``prunable`` is the share of the layers' parameters that lie in layers of which output channels can be cut; ``uncut``
-are the layers of which none can (named with the reason by ``--reasons`` and in the JSON); ``blocks`` are the pieces
-with one way in and one way out that an operator can stand in for.
+are the layers of which none can, named with the reason in a second table; ``blocks`` are the pieces with one way in and
+one way out that an operator can stand in for.
 
-    python -m benchmarks.grouping [--networks NAME ...] [--image 96] [--reasons] [--json FILE]
+Each network is taken in a process of its own, one after the other, so that no more memory is held than the largest of
+them needs, and one that fails leaves a row that says so.
+
+    python -m benchmarks.grouping [--networks NAME ...] [--image 96] [--json FILE]
 
 Needs torchvision: ``pip install 'tightfit[exports]'``.
 """
 
-import gc
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +67,7 @@ TOLERANCE = 1e-4  # of the largest value
 KEEP = 0.5
 COLUMNS = (
     *("network", "layers", "groups", "prunable %", "uncut layers", "blocks", "MMAC", "MMAC cut", "weights cut %"),
-    *("analyse s", "relative error", "problem"),
+    *("relative error", "problem"),
 )
 
 
@@ -72,25 +77,39 @@ def main() -> int:
     known = (*TORCHVISION, *OWN)
     arguments.add_argument("--networks", nargs="+", choices=known, default=known)
     arguments.add_argument("--image", type=int, default=96, help="pixels per side where the network takes any (96)")
-    arguments.add_argument("--reasons", action="store_true", help="name what cannot be cut")
     options = arguments.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in options.networks:
-            row = {"network": name, **measured(name, options.image, Path(folder))}
-            print(f"{name}: {row['problem'] or 'cut to half and run'}", flush=True)
-            if options.reasons:
-                for layer, reason in row.get("unprunable", {}).items():
-                    print(f"    {layer}: {reason}")
-            rows.append(row)
-            for left in Path(folder).iterdir():
-                left.unlink()
-            gc.collect()
+    for name in options.networks:
+        row = {"network": name, **measured_apart(name, options.image)}
+        print(f"{name}: {row['problem'] or 'cut to half and run'}", flush=True)
+        rows.append(row)
     common.print_table("Channel groups", COLUMNS, [[row.get(key, "") for key in COLUMNS] for row in rows])
+    common.print_table("What cannot be cut", ("network", "layers", "reason"), uncut(rows))
     good = [row for row in rows if not row["problem"]]
     print(f"{len(good)} of {len(rows)} networks run with half of their channels, in torch and in ONNX Runtime alike.")
     common.report("grouping", {"tolerance": TOLERANCE, "rows": rows}, path=options.json)
     return 0 if len(good) == len(rows) else 1
+
+
+def uncut(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return the layers that cannot be cut by network and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for layer, reason in row.get("unprunable", {}).items():
+            found.setdefault((row["network"], reason), []).append(layer)
+    return [(network, ", ".join(layers), reason) for (network, reason), layers in found.items()]
+
+
+def measured_apart(name: str, size: int) -> dict[str, Any]:
+    """Return what ``measured`` does, from a process of its own."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process,
+    ):
+        try:
+            return process.submit(measured, name, size, Path(folder)).result()
+        except BrokenProcessPool:
+            return {"problem": "the process ended, perhaps for want of memory"}
 
 
 def measured(name: str, size: int, folder: Path) -> dict[str, Any]:
@@ -202,7 +221,7 @@ def cut(network: Network, structure: Structure, path: Path) -> dict[str, Any]:
     return {
         "MMAC cut": round(workload(compressed.network, plan).macs / 1e6, 1),
         "weights cut %": round(100 * (1 - left / whole), 1),
-        "relative error": max(errors),
+        "relative error": float(f"{max(errors):.1e}"),
         "problem": problem,
     }
 

@@ -2,11 +2,12 @@
 
 Random plans of ResNet-20 and MobileNetV2 (random weights: time does not depend on them), each with keep-ratios of its
 own for every channel group, every second plan in eight bits; exported to ONNX and timed on one thread, one image. All
-files run in turns, timed by the thread's own clock, which leaves other processes' turns out; a file's time is its
-median. Predictions are those of a device profile: one that ships, or the file that ``tightfit calibrate`` has written
-for this machine.
+files take turns of a few runs, of which the first, with caches that others have filled, does not count: predictions are
+of warm runs. The clock is the thread's own, which leaves other processes' turns out; a file's time is its median.
+Predictions are those of a device profile: one that ships, or the file that ``tightfit calibrate`` has written for this
+machine.
 
-    python -m benchmarks.pruned_latency [--profile x86-avx2 | FILE.yaml] [--plans 30] [--turns 60] [--json FILE]
+    python -m benchmarks.pruned_latency [--profile x86-avx2 | FILE.yaml] [--plans 30] [--turns 20] [--json FILE]
 """
 
 import statistics
@@ -40,7 +41,8 @@ from hwmodels.profile import Profile, builtin_profiles, load_profile
 RATIOS = (0.25, 0.5, 0.75, 1.0)
 IMAGE = 96  # of MobileNetV2, pixels per side
 NETWORKS = ("resnet20", "mobilenet_v2")
-WARM_UP = 3
+WARM_UP_TURNS = 1
+RUNS_PER_TURN = 4
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
     arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     arguments.add_argument("--profile", help="name of a profile, or its file (that of this CPU's instructions)")
     arguments.add_argument("--plans", type=int, default=30, help="plans of each network (30)")
-    arguments.add_argument("--turns", type=int, default=60, help="timed runs of every file (60)")
+    arguments.add_argument("--turns", type=int, default=20, help=f"of every file, {RUNS_PER_TURN} timed runs each (20)")
     arguments.add_argument("--seed", type=int, default=0, help="of the plans (0)")
     options = arguments.parse_args()
     profile = chosen_profile(options.profile)
@@ -100,10 +102,10 @@ def measured(name: str, profile: Profile, folder: Path, plans: int, turns: int, 
     started = time.perf_counter()
     values = [feeds(opened) for opened in sessions]
     times: list[list[float]] = [[] for _ in sessions]
-    for turn in range(WARM_UP + turns):
+    for turn in range(WARM_UP_TURNS + turns):
         for opened, given, found in zip(sessions, values, times, strict=True):
-            took = run_times_us(opened, given, seconds=0.0, least=1, clock=time.thread_time_ns)
-            found += took if turn >= WARM_UP else []
+            took = run_times_us(opened, given, seconds=0.0, least=1 + RUNS_PER_TURN, clock=time.thread_time_ns)
+            found += took[1:] if turn >= WARM_UP_TURNS else []
     print(f"{name}: {turns} turns in {time.perf_counter() - started:.0f} s", flush=True)
     return [{**row, "measured ms": statistics.median(found) / 1e3} for row, found in zip(rows, times, strict=True)]
 
