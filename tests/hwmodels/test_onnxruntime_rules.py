@@ -68,9 +68,24 @@ def test_a_gate_is_multiplied_in_planes_and_blocks_are_made_again_behind_it() ->
     assert all(k.inputs == k.outputs for k in kernels if k.op == "reorder")
 
 
+@pytest.mark.parametrize(("bits", "reordered"), [(8, ["input"]), (32, ["conv0_out", "pad3_out"])])
+def test_a_sliced_and_padded_shortcut_leaves_channels_last_but_no_blocks(bits: int, reordered: list[str]) -> None:
+    build = WorkloadBuilder((3, 32, 32), weight_bits=bits, activation_bits=bits)
+    trunk = build.conv(build.input, 32)
+    back = build.conv(trunk, 64, stride=2)
+    shortcut = build.move("pad", build.move("slice", trunk, shape=(32, 16, 16)), shape=(64, 16, 16))
+    workload = build.build(build.conv(build.add(back, shortcut), 64))
+
+    kernels = as_onnxruntime_runs(workload).kernels
+
+    # In float the trunk leaves the blocks for the slice, and the padded shortcut goes into them for the sum.
+    assert [kernel.inputs[0] for kernel in kernels if kernel.op == "reorder"] == reordered
+
+
+@pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("int8", [False, True])
-def test_every_launch_of_a_random_network_is_traced_to_a_kernel(int8: bool) -> None:
-    name, model, workload = random_network(0, int8=int8)
+def test_every_launch_of_a_random_network_is_traced_to_a_kernel(int8: bool, small: bool) -> None:
+    name, model, workload = random_network(0, int8=int8, small=small)
 
     found = list(kernel_measurements(workload, launches(model, runs=1)))
 
