@@ -97,6 +97,10 @@ class Pricer:
         """Return the width in which this device stores an activation of ``bits``."""
         return self._stored_value[bits]
 
+    def stored_weight_bits(self, bits: int) -> int:
+        """Return the width in which this device stores a weight of ``bits``."""
+        return self._stored_weight[bits]
+
     def tensors(self, workload: Workload) -> tuple[dict[str, int], dict[str, int]]:
         """Return elements and stored bytes of every activation tensor of a workload."""
         return self.tensor_sizes(workload.tensors)
@@ -184,12 +188,24 @@ class Pricer:
         on any core. Capacities are the device's own; the user's limits are not looked at here.
         """
         for kernel in workload.kernels:
-            if kernel.macs:
-                reason = self._format_refusal(kernel) or self.model.refusal(kernel)
-                if reason:
-                    return f"{kernel.name}: {reason}"
-        if self.profile.numerics and any(_is_integer(kernel) for kernel in workload.kernels):
-            reason = self.profile.numerics.refusal(workload.numerics)
+            reason = self.kernel_refusal(kernel)
+            if reason:
+                return f"{kernel.name}: {reason}"
+        integers = any(_is_integer(kernel) for kernel in workload.kernels)
+        return self.network_refusal(
+            workload.numerics if integers else None, model_bytes=model_bytes, peak_memory_bytes=peak_memory_bytes
+        )
+
+    def kernel_refusal(self, kernel: Kernel) -> str | None:
+        """Return why this device cannot run a kernel, or ``None``."""
+        return (self._format_refusal(kernel) or self.model.refusal(kernel)) if kernel.macs else None
+
+    def network_refusal(
+        self, numerics: Mapping[str, str] | None, *, model_bytes: int, peak_memory_bytes: int
+    ) -> str | None:
+        """Return why this device cannot run a network whose kernels it can; ``numerics`` if it has integers."""
+        if self.profile.numerics and numerics is not None:
+            reason = self.profile.numerics.refusal(numerics)
             if reason:
                 return reason
         memory = self.profile.memory

@@ -1,12 +1,13 @@
 """Peak memory of activations: which tensors live at the same time, under the rules of a runtime."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.alternatives import Layout, Slot
 from hwmodels.profile import Memory
 from hwmodels.quantity import value_of
 from hwmodels.workload import Kernel, KernelKind, Workload
@@ -103,6 +104,84 @@ def peak_memory_many(
     scaled = peak * value_of(memory.scratch_factor, 1.0) + value_of(memory.runtime_ram_kib) * KIB
     total: IntArray = np.ceil(scaled).astype(np.int64)
     return total
+
+
+def peak_memory_of_slots(
+    slots: Sequence[Slot],
+    memory: Memory,
+    *,
+    layout: Layout,
+    sizes: IntArray,
+    ends: tuple[Sequence[IntArray], Sequence[IntArray]],
+) -> IntArray:
+    """Return ``peak_memory_bytes`` of many plans at once; (plans,).
+
+    Args:
+        slots: Kernels of all plans in execution order.
+        memory: The device's.
+        layout: Channels of the tensors.
+        sizes: Their bytes as the device stores them; (plans, tensors).
+        ends: Inputs and outputs of the network, as tensors of each plan.
+    """
+    kept = [slot for slot in slots if slot.kernel.inputs != slot.kernel.outputs]
+    everyone = np.arange(layout.plans.count)
+    last = np.full(sizes.shape, -1)
+    for index, slot in enumerate(kept):
+        last[slot.plans, slot.written] = index
+        for root in slot.roots:
+            last[slot.plans, root] = index
+    for root in ends[1]:
+        last[everyone, root] = len(kept)
+    live = np.zeros(len(everyone), dtype=np.int64)
+    for root in ends[0]:
+        live += sizes[everyone, root]
+    peak = live.copy()
+    for index, slot in enumerate(kept):
+        plans = slot.plans
+        outputs = sizes[plans, slot.written]
+        freed, dying = np.zeros_like(outputs), np.zeros_like(outputs)
+        for place, root in enumerate(slot.roots):
+            ends_here = last[plans, root] == index
+            for earlier in slot.roots[:place]:
+                ends_here &= root != earlier
+            dying += ends_here
+            freed += np.where(ends_here, sizes[plans, root], 0)
+        step = live[plans] + outputs - _overlaps(slot, memory, layout, freed=freed, outputs=outputs, dying=dying)
+        peak[plans] = np.maximum(peak[plans], step + _im2col_bytes(slot, memory, layout))
+        live[plans] += outputs - freed - np.where(last[plans, slot.written] == index, outputs, 0)
+    scaled = peak * value_of(memory.scratch_factor, 1.0) + value_of(memory.runtime_ram_kib) * KIB
+    total: IntArray = np.ceil(scaled).astype(np.int64)
+    return total
+
+
+def _overlaps(
+    slot: Slot, memory: Memory, layout: Layout, *, freed: IntArray, outputs: IntArray, dying: IntArray
+) -> IntArray:
+    """Return ``_overlap`` of many plans."""
+    kernel = slot.kernel
+    shared = np.minimum(freed, outputs)
+    found = np.zeros_like(shared)
+    if memory.rule == "overlapping":
+        rows = slot.source[-2] if len(slot.source) >= 3 else 1
+        window = np.ceil(freed * min(1.0, value_of(memory.overlap_rows) / max(rows, 1))).astype(np.int64)
+        found = np.maximum(0, shared - window)
+    elif memory.rule == "in_place_depthwise" and kernel.kind is KernelKind.DEPTHWISE:
+        channels = kernel.out_channels * layout.channels[slot.plans, slot.written] // slot.target[0]
+        found = np.where((outputs <= freed) & (shared > 0), outputs - -(-outputs // np.maximum(channels, 1)), 0)
+    if _in_place(kernel):
+        found = np.where(dying == 1, np.where(outputs <= freed, shared, 0), found)
+    return found
+
+
+def _im2col_bytes(slot: Slot, memory: Memory, layout: Layout) -> IntArray | int:
+    columns, kernel = value_of(memory.im2col_columns), slot.kernel
+    if not columns or kernel.kind not in _IM2COL:
+        return 0
+    inside = kernel.in_channels * layout.channels[slot.plans, slot.roots[0]] // slot.source[0]
+    outside = kernel.out_channels * layout.channels[slot.plans, slot.written] // slot.target[0]
+    groups = kernel.groups * outside // kernel.out_channels if kernel.kind is KernelKind.DEPTHWISE else kernel.groups
+    found: IntArray = np.ceil(2 * columns * kernel.kernel[0] * kernel.kernel[1] * inside / groups).astype(np.int64)
+    return found
 
 
 def _without_rewrites(workload: Workload) -> Workload:

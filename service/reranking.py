@@ -1,8 +1,10 @@
 """Fronts of a job's trials on other devices or under other limits: accuracy belongs to a plan, prices are computed."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from search.pareto import hypervolume, non_dominated
 from service.fronts import REFERENCE_MARGIN, X_AXES, UnknownAxisError, first_cost
 from service.graphs import graph_on_disk
 from service.services import Services
+from service.store.identifiers import new_id
 from service.store.measured_trials import MeasuredTrials, TrialFigures
 from service.store.records import JobRecord
 from service.uploads import find_model
@@ -77,23 +80,23 @@ def rerank(
     with services.database.read() as connection:
         stored = MeasuredTrials(connection)
         trials = stored.figures(job.id)
-        plans = stored.plans(job.id, [trial.number for trial in trials]) if profiles else {}
+        plans = stored.plans(job.id) if profiles else []
     prices = {name: [trial.costs[name] for trial in trials] for name in job.profiles}
     if profiles and trials:
-        prices |= _priced(services, job, [plans[trial.number] for trial in trials], profiles)
+        prices |= _priced(services, job, plans, profiles)
     accuracy = None if job.baseline is None else job.baseline.get("accuracy")
     return [_front(target, axis, trials, prices.get(target.name, []), accuracy) for target in targets]
 
 
 def _priced(
-    services: Services, job: JobRecord, plans: Sequence[Mapping[str, Any]], profiles: Mapping[str, Profile]
+    services: Services, job: JobRecord, plans: Sequence[str], profiles: Mapping[str, Profile]
 ) -> dict[str, list[Mapping[str, Any]]]:
     model = find_model(services, job.model_id)
-    with graph_on_disk(services, model) as path:
+    with graph_on_disk(services, model) as path, _on_disk(services, plans) as plans_path:
         parameters = {
             "graph": str(path),
             "tensors": model.description["tensors"],
-            "plans": list(plans),
+            "plans": str(plans_path),
             "profiles": {name: profile.to_json() for name, profile in profiles.items()},
         }
         with services.ingest.run("prices", parameters) as reply:
@@ -101,6 +104,17 @@ def _priced(
                 name: [dict(zip(FIGURES, row, strict=True)) for row in rows]
                 for name, rows in reply.result["prices"].items()
             }
+
+
+@contextmanager
+def _on_disk(services: Services, plans: Sequence[str]) -> Iterator[Path]:
+    """Give the path of a file with one plan in each line for the length of the block."""
+    path = services.settings.temporary / f"plans-{new_id()}"
+    try:
+        path.write_text("\n".join(plans))
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _front(

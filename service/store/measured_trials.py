@@ -1,10 +1,10 @@
 """The figures of a job's measured trials, without what takes long to read."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, select
 
 from service.store.tables import trials
 from workers.events import TrialStatus
@@ -30,25 +30,30 @@ class MeasuredTrials:
 
     def figures(self, job_id: str) -> list[TrialFigures]:
         """Return the figures of a job's measured trials, by number."""
-        columns = (trials.c.number, trials.c.label, trials.c.evaluation, trials.c.verified)
-        query = select(*columns).where(trials.c.job_id == job_id, trials.c.status == TrialStatus.DONE)
+        evaluation = trials.c.evaluation
+        columns = (
+            trials.c.number,
+            trials.c.label,
+            evaluation["accuracy"].as_float(),
+            evaluation["packed_bytes"].as_integer(),
+            evaluation["costs"],
+            trials.c.verified,
+        )
         return [
             TrialFigures(
-                number=number,
-                label=label,
-                accuracy=evaluation["accuracy"],
-                packed_bytes=evaluation["packed_bytes"],
-                costs=evaluation["costs"],
-                verified=verified,
+                number=number, label=label, accuracy=accuracy, packed_bytes=packed_bytes, costs=costs, verified=verified
             )
-            for number, label, evaluation, verified in self._connection.execute(query.order_by(trials.c.number))
-            if evaluation is not None and evaluation["accuracy"] is not None
+            for number, label, accuracy, packed_bytes, costs, verified in self._rows(job_id, *columns)
         ]
 
-    def plans(self, job_id: str, numbers: Collection[int]) -> dict[int, Mapping[str, Any]]:
-        """Return the plans of a job's trials with these numbers."""
-        wanted = set(numbers)
-        query = select(trials.c.number, trials.c.plan).where(
-            trials.c.job_id == job_id, trials.c.status == TrialStatus.DONE
+    def plans(self, job_id: str) -> list[str]:
+        """Return the plans of the same trials in the same order, as JSON texts."""
+        return [plan for (plan,) in self._rows(job_id, cast(trials.c.plan, Text))]
+
+    def _rows(self, job_id: str, *columns: ColumnElement[Any]) -> Iterable[Row[Any]]:
+        query = select(*columns).where(
+            trials.c.job_id == job_id,
+            trials.c.status == TrialStatus.DONE,
+            trials.c.evaluation["accuracy"].as_float().is_not(None),
         )
-        return {number: plan for number, plan in self._connection.execute(query) if number in wanted}
+        return self._connection.execute(query.order_by(trials.c.number))
