@@ -1,12 +1,13 @@
 """Accuracy of a low-bit ResNet-20 on CIFAR-10 after a few epochs of fine-tuning, beside what it was before.
 
 Every layer has the width. Rows: post-training quantization, the straight-through baseline, and the methods named, each
-trained on the same images with augmentation and without labels, imitating the float network. The learning rate is the
-library's default unless given. Differences are paired: on the same test images, with the 95 % interval of the
-difference.
+trained on the same images with augmentation and without labels, imitating the float network. Learning rate, batch size
+and blending are the library's defaults unless given. Differences are paired: on the same test images, with the 95 %
+interval of the difference.
 
     python -m benchmarks.finetuning --data DATA [--widths 4/4 2/4] [--methods lsq] [--epochs 3]
-        [--baseline-epochs 1] [--train-images 49918] [--images 9979] [--checkpoints FOLDER] [--json FILE]
+        [--baseline-epochs 1] [--train-images 49918] [--images 9979] [--learning-rate RATE]
+        [--batch-size 128] [--blend SHARE] [--checkpoints FOLDER] [--json FILE]
 """
 
 import time
@@ -80,7 +81,14 @@ def _train_width(network: Network, width: str, training: Tensor, options: Namesp
     for method, epochs in runs:
         if epochs == 0:
             continue
-        settings = FineTuning(method=method, epochs=epochs, learning_rate=options.learning_rate, augment=True)
+        settings = FineTuning(
+            method=method,
+            epochs=epochs,
+            learning_rate=options.learning_rate,
+            batch_size=options.batch_size,
+            blend=options.blend,
+            augment=True,
+        )
         folder = None
         if options.checkpoints is not None:
             folder = options.checkpoints / f"{width.replace('/', '-')}-{method}-{epochs}"
@@ -108,6 +116,8 @@ def _options() -> Namespace:
     arguments.add_argument("--epochs", type=int, default=3, help="epochs of the methods (3)")
     arguments.add_argument("--baseline-epochs", type=int, default=1, help="epochs of the baseline (1; 0: left out)")
     arguments.add_argument("--learning-rate", type=float, default=FineTuning().learning_rate, help="Adam's")
+    arguments.add_argument("--batch-size", type=int, default=FineTuning().batch_size, help="images per step")
+    arguments.add_argument("--blend", type=float, default=FineTuning().blend, help="largest share of another image")
     arguments.add_argument("--train-images", type=int, default=49918, help="training images (all)")
     arguments.add_argument("--images", type=int, default=9979, help="test images (all)")
     arguments.add_argument("--checkpoints", type=Path, help="folder from which a run that was cut off goes on")

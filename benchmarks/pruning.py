@@ -50,6 +50,8 @@ def main() -> int:
     arguments.add_argument("--losses", type=int, default=192, help="of these, images that losses are measured on (192)")
     arguments.add_argument("--cuts", type=int, nargs="+", choices=(27, 50), default=(27, 50), help="percent to remove")
     arguments.add_argument("--fine-tune", action="store_true", help="train, too: half an hour on one idle core")
+    arguments.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="of training (Adam's)")
+    arguments.add_argument("--blend", type=float, default=FineTuning().blend, help="largest share of another image")
     arguments.add_argument("--only-fine-tune", action="store_true", help="train, and leave the table of criteria out")
     options = arguments.parse_args()
     training = options.fine_tune or options.only_fine_tune
@@ -74,7 +76,7 @@ class Bench:
         self, network: Network, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], options: Namespace
     ) -> None:
         self.network, self.training, self.test = network, training, test
-        self.shown = options.table_images
+        self.shown, self.options = options.table_images, options
         structure = analyse(network)
         self.prepared = prepare(network, training[0][: options.calibration], structure=structure)
         few = training[0][: options.losses]
@@ -142,7 +144,8 @@ class Bench:
     def _fine_tuned(self, cut: int, ratios: Mapping[str, float], peer: Peer, train: list[Path]) -> dict[str, Any]:
         epochs, count = EPOCHS[cut]
         images, _ = cifar.training_images(train, count)
-        settings = FineTuning(epochs=epochs, learning_rate=LEARNING_RATE, augment=True)
+        rate, share = self.options.learning_rate, self.options.blend
+        settings = FineTuning(epochs=epochs, learning_rate=rate, blend=share, augment=True)
         plan = Plan(keep_ratios=ratios, pruner=BEST.pruner, repair=BEST.repair)
         starts = {"ours": apply(self.prepared, plan).network}
         if cut == 50:
