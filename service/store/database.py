@@ -2,21 +2,27 @@
 
 import copy
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Double, Engine, create_engine, event, text
+from sqlalchemy import Connection, Dialect, Double, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from service.store.tables import LOCAL_OWNER
 
 _BUSY_TIMEOUT_MS = 15_000
+_TRUSTED_S = 1.0  # since its last use: a connection that broke in this time answers one request with an error
+_USED = "tightfit_used"
 _CONNECTIONS = 20  # kept open by one process; ten more while there is much to do
 _WRITES = "tightfit_writes"  # execution option: this transaction will write
 _OWNER = "tightfit_owner"  # execution option: whose rows this transaction may see
@@ -49,9 +55,9 @@ class Database:
         self.url = parsed
         # NaN is not JSON and PostgreSQL refuses it: refuse it on SQLite too
         dump = partial(json.dumps, allow_nan=False, separators=(",", ":"))
-        self.engine: Engine = create_engine(
-            parsed, json_serializer=dump, pool_pre_ping=not self.is_sqlite, pool_size=_CONNECTIONS
-        )
+        self.engine: Engine = create_engine(parsed, json_serializer=dump, pool_size=_CONNECTIONS)
+        event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "checkout", partial(_replace_if_broken, self.engine.dialect))
         if self.is_sqlite:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +116,22 @@ class Database:
 def owner_of(connection: Connection) -> str:
     """Return whose rows a transaction may see."""
     return str(connection.get_execution_options().get(_OWNER, LOCAL_OWNER))
+
+
+def _note_use(connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _replace_if_broken(
+    dialect: Dialect, connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: object
+) -> None:
+    """Ask a connection that lay idle whether it still lives; one that was just used need not pay for the question."""
+    idle_s = time.monotonic() - record.info.get(_USED, float("inf"))
+    if _TRUSTED_S < idle_s < float("inf"):
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool opens another one
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
