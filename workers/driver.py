@@ -132,7 +132,9 @@ class Driver:
             return
         self._problem, self._ranges = self._opening.result()
         drop = least_drop(self._job.spec)
-        self._signal, warning = search_signal(self._float.accuracy, self._float.images, drop)
+        self._signal, warning = search_signal(
+            self._float.accuracy, self._float.images, drop, data_free=self._job.spec.data_free
+        )
         self._outbox.emit(
             Prepared(
                 baseline=_float_evaluation(self._problem, self._float),

@@ -16,6 +16,7 @@ from compress.network.graph import Graph, Network
 from compress.structure import Structure, analyse
 from hwmodels.errors import InputError
 from hwmodels.profile import Profile, load_profile
+from workers.data_free import made_data
 from workers.events import Trial
 from workers.spec import JobSpec, Preprocessing
 from workers.split import Split, split_images
@@ -50,14 +51,17 @@ class JobData:
 
 
 def load_job(start: DriverStart) -> JobData:
-    """Unpack a payload, split its images and analyse its network."""
+    """Unpack a payload, split its images and analyse its network; without data, make the images first (minutes)."""
     spec = JobSpec.from_json(start.spec)
     tensors = safetensors.numpy.load(start.weights)
-    data = safetensors.numpy.load(start.dataset)
-    labels = data["y"].astype(np.int64)
     graph = check_graph(start.graph, {name: values.shape for name, values in tensors.items()})
     shapes = meta_network(graph, tensors)
-    images = network_input(data["x"], Preprocessing.from_json(start.preprocessing))
+    preprocessing = Preprocessing.from_json(start.preprocessing)
+    if spec.data_free:
+        images, labels = made_data(graph, tensors, preprocessing, seed=spec.seed)
+    else:
+        data = safetensors.numpy.load(start.dataset)
+        images, labels = network_input(data["x"], preprocessing), data["y"].astype(np.int64)
     split = split_images(labels, spec.split, seed=spec.seed)
     return JobData(
         spec=spec,

@@ -340,6 +340,10 @@ def _check(spec: JobSpec, layers: Collection[str]) -> None:
     for name in spec.keep:
         if name not in layers:
             raise UnknownNameError(f"keep.{name}", f"must be a layer of the network: {', '.join(sorted(layers))}", name)
+    for device in spec.devices:
+        if spec.data_free and device.limits.accuracy_drop is not None:
+            rule = "needs labelled data: without it no accuracy is known, only agreement with the float network"
+            raise InputError("limits.accuracy_drop", rule, device.limits.accuracy_drop)
     for name in spec.space.pruners:
         PRUNERS.get(name)
     if spec.strategy not in STRATEGIES.names():

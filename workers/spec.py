@@ -102,7 +102,8 @@ class JobSpec:
 
     ``imitation_steps`` is how long each replacement of a block is trained to do what the block does; 0 is not at all.
     ``finetune`` asks for fine-tuned finalists. ``numerics`` are the fields of a plan's numerics that the user chose;
-    the devices' profiles have a say in the others.
+    the devices' profiles have a say in the others. ``data_free`` jobs have no data set: images are made from the
+    network, and the score is the agreement with it (``workers.data_free``).
     """
 
     name: str
@@ -118,11 +119,17 @@ class JobSpec:
     imitation_steps: int = 100
     finetune: FineTuneSpec | None = None
     numerics: Mapping[str, str | int] = field(default_factory=dict)
+    data_free: bool = False
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON; ``from_json`` is the inverse."""
         return asdict(self)
+
+    @property
+    def score(self) -> str:
+        """What the share of right answers is called: without labels there is no accuracy."""
+        return "agreement" if self.data_free else "accuracy"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "JobSpec":
@@ -143,6 +150,7 @@ class JobSpec:
             imitation_steps=data.get("imitation_steps", 0),  # jobs of before had none
             finetune=FineTuneSpec(**data["finetune"]) if data.get("finetune") else None,
             numerics=data.get("numerics", {}),  # jobs of before had none
+            data_free=data.get("data_free", False),
         )
 
 

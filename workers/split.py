@@ -85,14 +85,22 @@ def least_drop(spec: JobSpec) -> float | None:
     return min((drop for drop in drops if drop is not None), default=None)
 
 
-def search_signal(accuracy: float, images: int, asked_drop: float | None) -> tuple[str, str | None]:
+def search_signal(
+    accuracy: float, images: int, asked_drop: float | None, *, data_free: bool = False
+) -> tuple[str, str | None]:
     """Return what candidates are best ranked by, and, if that is not the accuracy, why.
 
     Args:
         accuracy: The float network's on the search images.
         images: How many there are.
         asked_drop: The least drop of accuracy that the job limits, if it limits any.
+        data_free: Whether the images are made from the network, and the labels its answers.
     """
+    if data_free:
+        return DIVERGENCE, (
+            f"The job has no data. Candidates are ranked by their divergence from the float network on {images} images "
+            "that were made from it, and the score is how often they agree with it there, which is not accuracy."
+        )
     if 1 - accuracy < SATURATED_ERROR:
         return DIVERGENCE, (
             f"The float network gets {accuracy:.2%} of the {images} search images right, as networks do on images that "

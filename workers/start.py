@@ -16,7 +16,7 @@ class DriverStart:
         preprocessing: ``workers.spec.Preprocessing`` as JSON; how integer arrays become the network's input.
         graph: ``compress.network.graph.Graph`` as JSON.
         weights: The network's tensors, as the bytes of a safetensors file.
-        dataset: ``x`` and ``y``, as the bytes of a safetensors file.
+        dataset: ``x`` and ``y``, as the bytes of a safetensors file; empty for a job without data.
         profiles: Device profiles as JSON, by name; at least those of the job's devices.
         trials: The trials that are stored, by number. Those that are ``running`` are evaluated again.
         packaged: Numbers of the trials whose checkpoints are stored already.

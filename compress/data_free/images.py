@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compress.network.graph import Network
+from compress.network.graph import Graph, Network
 from compress.network.ops import run_node
 from hwmodels.errors import InputError
 
@@ -26,7 +26,7 @@ ENERGY = 1e-5
 class ImageGeneration:
     """How images are made; ``bounds`` are the least and greatest value that a pixel can have as the network takes it.
 
-    ``typical`` images match statistics, ``extreme`` ones ask for classes, in turn.
+    ``typical`` images match statistics, ``extreme`` ones ask for classes, in turn; the number of either may be 0.
     """
 
     typical: int = 128
@@ -55,7 +55,7 @@ def generate(network: Network, options: ImageGeneration | None = None) -> Genera
         InputError: The network has no batch norms left, or not one image as input and class scores as output.
     """
     options = options or ImageGeneration()
-    check(network)
+    check(network.graph)
     generator = torch.Generator().manual_seed(options.seed)
     typical, typical_losses = _optimised(
         network, options, options.typical, generator, lambda _: lambda _, found: _mismatch(network, found)
@@ -75,13 +75,12 @@ def generate(network: Network, options: ImageGeneration | None = None) -> Genera
     )
 
 
-def check(network: Network) -> None:
+def check(graph: Graph) -> None:
     """Refuse networks that data-free quantization cannot work on.
 
     Raises:
         InputError: Says what is missing.
     """
-    graph = network.graph
     if not any(node.op == "batch_norm" for node in graph.nodes):
         raise InputError(
             "network",
@@ -111,7 +110,7 @@ def _optimised(
     """Return images that minimise a loss of class scores and of what batch norms read, and the last batch's losses."""
     shape = network.graph.shapes[network.graph.inputs[0]][1:]
     low, high = options.bounds
-    finished: list[Tensor] = []
+    finished = [torch.empty(0, *shape)]
     losses: list[float] = []
     for first in range(0, count, options.batch_size):
         size = min(options.batch_size, count - first)

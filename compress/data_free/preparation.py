@@ -42,7 +42,7 @@ def prepare_data_free(
     Raises:
         InputError: The network has no batch norms left, or not one image as input and class scores as output.
     """
-    check(network)
+    check(network.graph)
     made = images or generate(network, options)
     prepared = prepare(network, made.typical, structure=structure)
     return replace(prepared, range_images=torch.cat([made.extreme, prepared.images]))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from compress.data_free.images import check as check_data_free
 from compress.network.check import check_network
 from compress.network.describe import layers, macs, parameter_count
 from compress.network.graph import Graph, Network
@@ -112,6 +113,8 @@ def fit(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     if spec.strategy not in STRATEGIES.names():
         raise UnknownNameError("strategy", f"must be one of {', '.join(STRATEGIES.names())}", spec.strategy)
     graph = json.loads(Path(parameters["graph"]).read_bytes())
+    if spec.data_free:
+        check_data_free(Graph.from_json(graph))
     problem = fit_problem(graph, parameters["tensors"], parameters["spec"], parameters["profiles"])
     ranges = reachable_ranges(problem)
     impossible = impossible_limits(spec, ranges) or contradictory_limits(problem)
