@@ -107,10 +107,12 @@ def run(service: ServiceProcess, folder: Path, options: Any, url: str) -> dict[s
         time.sleep(pick.uniform(0.0, 3.0))
         turns = turns or pick.sample(names, len(names))
         name = turns.pop()
-        used = processor_seconds(service.pid)
+        used, dispatcher = processor_seconds(service.pid), dispatcher_of(service)
         if not kill(service, folder, name, pick):
             continue
         since = time.monotonic()
+        if name == "raylet":  # its actors go on for seconds, until they notice
+            wait_for(lambda died=dispatcher: dispatcher_of(service) not in (None, died), seconds=PATIENCE_S)  # type: ignore[misc]
         before = {job: count for job in jobs if (count := ended_now(service, job)) is not None}
         wait_for(lambda before=before: again(service, before), seconds=PATIENCE_S)  # type: ignore[misc]
         kills.append(measured(service, name, time.monotonic() - since, used))
@@ -125,6 +127,11 @@ def run(service: ServiceProcess, folder: Path, options: Any, url: str) -> dict[s
         "statuses": dict(statuses),
         **check(record, service, everything),
     }
+
+
+def dispatcher_of(service: ServiceProcess) -> int | None:
+    """Return the process that dispatches, if there is one."""
+    return next((pid for pid, command in descendants(service.pid).items() if VICTIMS["dispatcher"] in command), None)
 
 
 def measured(service: ServiceProcess, victim: str, again_s: float, used: dict[int, float]) -> dict[str, Any]:

@@ -67,8 +67,8 @@ class Guard:
             return
         try:
             visit = await self._admit(scope)
-        except (OperationalError, NoConnectionError):
-            logger.exception("the database does not answer")
+        except (OperationalError, NoConnectionError) as error:
+            logger.warning("the database does not answer: %s", str(error).splitlines()[0])
             detail = "the database does not answer; try again"
             visit = _Visit(refusal=problem(HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable", detail))
         if visit.principal is not None:
