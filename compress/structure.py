@@ -20,6 +20,7 @@ from compress.network.cutting import Cutter, Follows, Kept
 from compress.network.graph import Network
 from compress.network.groups import ChannelGroup, ChannelGroups, candidate_groups
 from compress.network.stages import stages
+from compress.network.ties import Ties, Units, ties
 from compress.operators import OPERATORS, Operator, Replacement, apply_operators
 from compress.plan import OperatorChoice, Parameter, Plan
 from compress.pruners import Scores
@@ -174,7 +175,7 @@ def restructured(network: Network, plan: Plan, *, structure: Structure, scores: 
     """
     prepared = structure.prepared(network)
     base, follows = prepared.with_operators(plan.operators)
-    held = prepared.held_groups(plan.operators)
+    held, units = prepared.held_groups(plan.operators), prepared.units(plan.operators)
     kept: dict[str, Kept] = {}
     for name, ratio in plan.keep_ratios.items():
         group = prepared.cutter.groups.get(name)
@@ -186,15 +187,27 @@ def restructured(network: Network, plan: Plan, *, structure: Structure, scores: 
         if name in held:
             continue
         count = kept_channels(group.channels, ratio)
-        kept[name] = _chosen(group, count, scores)
+        kept[name] = _chosen(group, count, None if scores is None else scores[name], units.get(name))
     return Restructured(network=prepared.cutter.cut(base, kept, follows), kept=kept)
 
 
-def _chosen(group: ChannelGroup, count: int, scores: Scores | None) -> Kept:
+def _chosen(group: ChannelGroup, count: int, scores: Tensor | None, units: Units | None) -> Kept:
+    """Return the best channels; of channels that go in units those of the best units, about as many."""
+    if units is not None:
+        size = group.channels // (int(units.max()) + 1)
+        if scores is not None:
+            scores = torch.zeros(group.channels // size, dtype=scores.dtype).index_add(
+                0, torch.from_numpy(units), scores
+            )
+        best = _best(scores, max(1, int(count / size + 0.5)))
+        return np.flatnonzero(np.isin(units, best))
+    return _best(scores, count)
+
+
+def _best(scores: Tensor | None, count: int) -> Kept:
     if scores is None:
         return np.arange(count)
-    order = torch.argsort(scores[group.name], descending=True, stable=True)[:count]
-    return np.sort(order.numpy())
+    return np.sort(torch.argsort(scores, descending=True, stable=True)[:count].numpy())
 
 
 class _Prepared:
@@ -206,6 +219,7 @@ class _Prepared:
         self.cutter = Cutter(structure.groups.groups)
         self._structure = structure
         self._replacements: OrderedDict[str, Replacement] = OrderedDict()
+        self._known_ties: dict[str, Ties] = {}
         self._on_meta = any(tensor.is_meta for tensor in network.tensors.values())
 
     def forget_replacements(self) -> None:
@@ -224,13 +238,30 @@ class _Prepared:
 
     def held_groups(self, operators: Mapping[str, OperatorChoice]) -> set[str]:
         """Return the channel groups that are not cut with these operators (``Replacement.holds``)."""
-        held = {axis for name, choice in operators.items() for axis in self.replacement(name, choice).holds}
-        if not held:
-            return set()
-        groups = self.cutter.groups.values()
-        return {
-            group.name for group in groups if any((m.name, m.axis) in held for m in (*group.tensors, *group.values))
-        }
+        return {group for found in self._ties(operators) for group in found.held}
+
+    def units(self, operators: Mapping[str, OperatorChoice]) -> dict[str, Units]:
+        """Return the unit of every channel of groups that these operators let be cut by units only."""
+        return {group: units for found in self._ties(operators) for group, units in found.units.items()}
+
+    def _ties(self, operators: Mapping[str, OperatorChoice]) -> list[Ties]:
+        """Return what each of the operators makes of channel groups."""
+        found = []
+        for name, choice in operators.items():
+            key = choice_key(name, choice)
+            if key not in self._known_ties:
+                replacement = self.replacement(name, choice)
+                groups = tuple(self.cutter.groups.values())
+                held = {
+                    group.name
+                    for group in groups
+                    if any((m.name, m.axis) in replacement.holds for m in (*group.tensors, *group.values))
+                }
+                tied = ties(groups, replacement.ties, self._structure.block(name).nodes)
+                units = {group: units for group, units in tied.units.items() if group not in held}
+                self._known_ties[key] = Ties(units=units, held=tied.held | held)
+            found.append(self._known_ties[key])
+        return found
 
     def replacement(self, name: str, choice: OperatorChoice) -> Replacement:
         """Return what stands in a block's place, with the tensors that imitation has found, if it has."""

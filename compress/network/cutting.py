@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,16 @@ Kept = npt.NDArray[np.int64]
 """The channels of a group that stay, ascending."""
 
 
-Follows = Mapping[str, Mapping[int, tuple[str, int]]]
+class Source(NamedTuple):
+    """An axis of an original tensor or value, or the positions from ``start`` to ``end`` of it."""
+
+    name: str
+    axis: int
+    start: int = 0
+    end: int | None = None
+
+
+Follows = Mapping[str, Mapping[int, Source | tuple[str, int]]]
 """Axes of new tensors and values → the axis of an original tensor or value whose channels they have."""
 
 
@@ -35,7 +45,7 @@ class _Axis:
     def positions(self) -> list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         return [(group, *member.positions()) for group, member in self.members]
 
-    def removed(self, gone: Mapping[str, int]) -> int:
+    def removed(self, gone: Mapping[str, int], stays: "_Stays") -> int:
         """Return how many positions go."""
         return sum([member.per_channel * gone[group] for group, member in self.members if group in gone])
 
@@ -46,6 +56,21 @@ class _Axis:
             if group in stays.kept:
                 mask[where] = stays[group][which]
         return mask
+
+
+@dataclass(frozen=True)
+class _Part(_Axis):
+    """An axis that has the channels of some of another one's positions; how many of these go is no matter of counts."""
+
+    start: int = 0
+    end: int = 0
+
+    def removed(self, gone: Mapping[str, int], stays: "_Stays") -> int:
+        return int((~self.mask(self.end - self.start, stays)).sum())
+
+    def mask(self, size: int, stays: "_Stays") -> npt.NDArray[np.bool_]:
+        whole = 1 + max(int(where.max()) for _, where, _ in self.positions)
+        return super().mask(max(whole, self.end), stays)[self.start : self.end]
 
 
 class _Stays:
@@ -89,14 +114,14 @@ class Cutter:
         if not gone:
             return network
         stays = _Stays(self.groups, {name: kept[name] for name in gone})
-        axes = self._axes_of(network, gone, follows)
+        axes = self._axes_of(network, gone, stays, follows)
         tensors, before = dict(network.tensors), network.graph.shapes
         shapes = dict(before)
         for name, owners in axes.items():
             if name in shapes:
-                shapes[name] = _cut_shape(shapes[name], owners, gone)
+                shapes[name] = _cut_shape(shapes[name], owners, gone, stays)
             elif tensors[name].is_meta:
-                shape = _cut_shape(tensors[name].shape, owners, gone)
+                shape = _cut_shape(tensors[name].shape, owners, gone, stays)
                 tensors[name] = torch.empty(shape, dtype=tensors[name].dtype, device="meta")
             else:
                 tensors[name] = _cut_tensor(tensors[name], owners, stays)
@@ -111,7 +136,9 @@ class Cutter:
         owner = self._axes.get(value, {}).get(axis)
         return None if owner is None else owner.mask(graph.shapes[value][axis], _Stays(self.groups, kept))
 
-    def _axes_of(self, network: Network, gone: Mapping[str, int], follows: Follows) -> dict[str, dict[int, _Axis]]:
+    def _axes_of(
+        self, network: Network, gone: Mapping[str, int], stays: _Stays, follows: Follows
+    ) -> dict[str, dict[int, _Axis]]:
         """Return every axis of the network that loses positions, with its members."""
         shapes, tensors = network.graph.shapes, network.tensors
         found: dict[str, dict[int, _Axis]] = {}
@@ -120,10 +147,12 @@ class Cutter:
                 if name in shapes or name in tensors:
                     found.setdefault(name, {})[axis] = self._axes[name][axis]
         for name, sources in follows.items():
-            for axis, (source, source_axis) in sources.items():
-                owner = self._axes.get(source, {}).get(source_axis)
-                if owner is not None and owner.removed(gone):
-                    found.setdefault(name, {})[axis] = owner
+            for axis, source in sources.items():
+                origin = Source(*source)
+                owner = self._axes.get(origin.name, {}).get(origin.axis)
+                if owner is not None and owner.removed(gone, stays):
+                    part = owner if origin.end is None else _Part(owner.members, origin.start, origin.end)
+                    found.setdefault(name, {})[axis] = part
         return found
 
     def _rewritten(
@@ -173,10 +202,12 @@ def _by_axis(groups: Iterable[ChannelGroup]) -> dict[str, dict[int, _Axis]]:
     return {name: {axis: _Axis(tuple(of)) for axis, of in axes.items()} for name, axes in owners.items()}
 
 
-def _cut_shape(shape: Iterable[int], axes: Mapping[int, _Axis], gone: Mapping[str, int]) -> tuple[int, ...]:
+def _cut_shape(
+    shape: Iterable[int], axes: Mapping[int, _Axis], gone: Mapping[str, int], stays: _Stays
+) -> tuple[int, ...]:
     size = list(shape)
     for axis, owner in axes.items():
-        size[axis] -= owner.removed(gone)
+        size[axis] -= owner.removed(gone, stays)
     return tuple(size)
 
 

@@ -7,8 +7,9 @@ from typing import Protocol
 from torch import Tensor
 
 from compress.network.blocks import Block
-from compress.network.cutting import Follows
+from compress.network.cutting import Follows, Source
 from compress.network.graph import Network, Node
+from compress.network.ties import Units
 from compress.plan import Parameter
 from compress.registry import Registry
 
@@ -21,7 +22,8 @@ class Replacement:
     ``exit_becomes``. ``tensors`` and ``shapes`` are those that the network does not have yet. ``follows`` says which
     axes of them have the channels of which axis of an original tensor or value, so that channel groups reach them.
     ``holds`` are axes of original tensors or values whose channels must all stay: what stands there hangs on all of
-    them, so the groups that they belong to are not cut.
+    them, so the groups that they belong to are not cut. ``ties`` are such axes of which some channels can go if those
+    that are made of them go, too: the unit of every position.
     """
 
     nodes: tuple[Node, ...]
@@ -29,6 +31,7 @@ class Replacement:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     follows: Follows = field(default_factory=dict)
     holds: frozenset[tuple[str, int]] = frozenset()
+    ties: Mapping[tuple[str, int], Units] = field(default_factory=dict)
     exit_becomes: str | None = None
 
 
@@ -71,7 +74,7 @@ def apply_operators(network: Network, replacements: Sequence[tuple[Block, Replac
     graph = network.graph
     place: dict[str, tuple[Node, ...]] = {}  # name of a replaced node → what stands there
     tensors, shapes = dict(network.tensors), dict(graph.shapes)
-    follows: dict[str, Mapping[int, tuple[str, int]]] = {}
+    follows: dict[str, Mapping[int, Source | tuple[str, int]]] = {}
     renamed: dict[str, str] = {}
     for block, replacement in replacements:
         names = set(block.nodes)

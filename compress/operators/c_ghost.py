@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from math import ceil
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from compress.network.blocks import Block
+from compress.network.cutting import Source
 from compress.network.graph import Network, Node
 from compress.network.ops import make_node
+from compress.network.ties import Units
 from compress.operators.base import OPERATORS, Replacement
 from compress.operators.layers import Rebuilding, dense_convolutions, inside, integers
 from compress.plan import Parameter
@@ -35,8 +38,8 @@ class CGhost:
 
     Weights start from the original's by alternating least squares: the first ``m`` filters and, composed with their
     cheap kernels, the others come as near to the original ones as they can in the Frobenius norm (the error for white
-    inputs; ours, the papers train from scratch). ``n`` channels stay ``n``, and all of them hang on the primary ones,
-    so channels that such a layer writes are not cut.
+    inputs; ours, the papers train from scratch). ``n`` channels stay ``n``. A primary channel and its ghosts are cut
+    together: ghosts cannot be without it, and a depthwise convolution makes equally many of each.
 
     Multiply-accumulates per pixel: ``c * m * k² + (n - m) * 9`` instead of ``c * n * k²``.
 
@@ -78,22 +81,28 @@ def ghost_convolution(made: Rebuilding, node: Node, ratio: int) -> None:
     shape = network.graph.shapes[node.outputs[0]]
     intrinsic, ghosts = primary.shape[0], cheap.shape[0]
     steps = {"stride": stride, "padding": integers(node, "padding"), "dilation": integers(node, "dilation")}
-    made.holds.update({(name, 0), (node.outputs[0], 1)})
+    own, made_of_them = Source(name, 0, 0, intrinsic), Source(name, 0, intrinsic, channels)
+    if intrinsic + ghosts == channels:
+        made.ties[name, 0] = _units(intrinsic, ratio)
+    else:  # ghosts are dropped: not every primary channel has equally many
+        made.holds.update({(name, 0), (node.outputs[0], 1)})
     first = f"{node.name}/primary"
-    weights = made.tensor(f"{first}.weight", primary, {1: (name, 1)})
-    shift = None if bias is None else made.tensor(f"{first}.bias", bias[:intrinsic].clone())
+    weights = made.tensor(f"{first}.weight", primary, {0: own, 1: Source(name, 1)})
+    shift = None if bias is None else made.tensor(f"{first}.bias", bias[:intrinsic].clone(), {0: own})
     if not ghosts:
         made.convolution(first, node.inputs[0], weights, shift, output=node.outputs[0], steps=steps)
         return
-    made.value(first, (shape[0], intrinsic, *shape[2:]))
+    made.value(first, (shape[0], intrinsic, *shape[2:]), {1: own})
     made.convolution(first, node.inputs[0], weights, shift, steps=steps)
     second = f"{node.name}/cheap"
-    made.value(second, (shape[0], ghosts, *shape[2:]))
-    shift = None if bias is None else made.tensor(f"{second}.bias", _ghost_bias(bias, cheap, intrinsic))
+    made.value(second, (shape[0], ghosts, *shape[2:]), {1: made_of_them})
+    shift = None
+    if bias is not None:
+        shift = made.tensor(f"{second}.bias", _ghost_bias(bias, cheap, intrinsic), {0: made_of_them})
     made.convolution(
         second,
         first,
-        made.tensor(f"{second}.weight", cheap),
+        made.tensor(f"{second}.weight", cheap, {0: made_of_them}),
         shift,
         steps={"padding": (CHEAP_KERNEL // 2,) * 2},
         groups=intrinsic,
@@ -104,6 +113,12 @@ def ghost_convolution(made: Rebuilding, node: Node, ratio: int) -> None:
         made.value(kept, (shape[0], channels - intrinsic, *shape[2:]))
         made.nodes.append(make_node(kept, "slice", (second,), dim=1, end=channels - intrinsic))
     made.nodes.append(make_node(f"{node.name}/concat", "concat", (first, kept), node.outputs, dim=1))
+
+
+def _units(intrinsic: int, ratio: int) -> Units:
+    """Return the primary channel that every channel hangs on."""
+    own = np.arange(intrinsic)
+    return np.concatenate([own, own.repeat(ratio - 1)])
 
 
 def _eligible(block: Block, network: Network) -> list[Node]:

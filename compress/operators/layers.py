@@ -8,13 +8,11 @@ from types import MappingProxyType
 from torch import Tensor
 
 from compress.network.blocks import Block
+from compress.network.cutting import Source
 from compress.network.graph import Network, Node
 from compress.network.ops import make_node
+from compress.network.ties import Units
 from compress.operators.base import Replacement
-
-Source = tuple[str, int]
-"""A tensor or value by name, and one of its axes."""
-
 
 _NO_STEPS: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
@@ -27,17 +25,20 @@ class Rebuilding:
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    follows: dict[str, dict[int, Source]] = field(default_factory=dict)
-    holds: set[Source] = field(default_factory=set)
+    follows: dict[str, dict[int, Source | tuple[str, int]]] = field(default_factory=dict)
+    holds: set[tuple[str, int]] = field(default_factory=set)
+    ties: dict[tuple[str, int], Units] = field(default_factory=dict)
 
-    def tensor(self, name: str, tensor: Tensor, follows: Mapping[int, Source] | None = None) -> str:
+    def tensor(self, name: str, tensor: Tensor, follows: Mapping[int, Source | tuple[str, int]] | None = None) -> str:
         """Add a tensor; ``follows`` as in ``Replacement``."""
         self.tensors[name] = tensor
         if follows:
             self.follows[name] = dict(follows)
         return name
 
-    def value(self, name: str, shape: Sequence[int], follows: Mapping[int, Source] | None = None) -> None:
+    def value(
+        self, name: str, shape: Sequence[int], follows: Mapping[int, Source | tuple[str, int]] | None = None
+    ) -> None:
         """State the shape of a value that the network does not have yet."""
         self.shapes[name] = tuple(shape)
         if follows:
@@ -82,6 +83,7 @@ class Rebuilding:
             shapes=self.shapes,
             follows=self.follows,
             holds=frozenset(self.holds),
+            ties=self.ties,
         )
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from compress.network.blocks import Block
-from compress.network.cutting import Cutter, Kept
+from compress.network.cutting import Cutter, Kept, Source
 from compress.network.graph import Graph, Network
 from compress.network.groups import ChannelGroup, candidate_groups
 from compress.operators.base import OPERATORS, Replacement
-from compress.operators.layers import Source, inside
+from compress.operators.layers import inside
 from compress.plan import Parameter
 
 ROLE = "narrow"
@@ -99,11 +99,11 @@ def _renamed(name: str, network: Network) -> str:
     return f"{layer}/{ROLE}.{role}" if layer else f"{name}/{ROLE}"
 
 
-def _outer_axes(name: str, network: Network, inner: set[Source]) -> dict[int, Source]:
+def _outer_axes(name: str, network: Network, inner: set[tuple[str, int]]) -> dict[int, Source]:
     """Return the axes along which nothing was cut: they have the channels that they had."""
     known: Tensor | None = network.tensors.get(name)
     dims = len(network.graph.shapes[name]) if known is None else known.ndim
-    return {axis: (name, axis) for axis in range(dims) if (name, axis) not in inner}
+    return {axis: Source(name, axis) for axis in range(dims) if (name, axis) not in inner}
 
 
 OPERATORS.register("width")(Width())

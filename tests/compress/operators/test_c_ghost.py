@@ -1,12 +1,16 @@
 from collections.abc import Callable
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from compress.apply import apply, prepare
+from compress.export import onnx_bytes
 from compress.network.graph import Network
-from compress.plan import OperatorChoice, Plan
+from compress.plan import LayerBits, OperatorChoice, Plan
 from compress.runner import run
-from compress.structure import analyse, restructure
+from compress.structure import analyse, restructure, restructured
 from tests.compress.networks import Builder, images, residual
 from tests.compress.operators.architectures import (
     ghosted,
@@ -110,7 +114,51 @@ def test_a_silent_last_layer_leaves_the_shortcut() -> None:
     torch.testing.assert_close(ghost, skipped, rtol=1e-5, atol=1e-5)
 
 
-def test_channels_that_hang_on_primary_ones_are_not_cut() -> None:
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_a_primary_channel_goes_with_its_ghosts_and_the_others_stay_as_they_were(ratio: int) -> None:
+    network = residual(projected=True)
+    structure = analyse(network)
+    ghost = {"b": OperatorChoice(operator="c_ghost", parameters={"ratio": ratio})}
+    plan = Plan(operators=ghost, keep_ratios={"b.conv1": 0.5})
+    scores = {"b.conv1": torch.tensor([0.0, 3.0, 1.0, 2.0, 9.0, 5.0, 0.5, 0.0], dtype=torch.float64)}
+
+    whole = restructure(network, Plan(operators=ghost), structure=structure)
+    result = restructured(network, plan, structure=structure, scores=scores)
+    on_meta = restructure(network.to_meta(), plan, structure=structure)
+
+    # Ratio 2: pairs 0-4, 1-5, 2-6, 3-7 score 9, 8, 1.5, 2. Ratio 4: 0-2-3-4 score 12, 1-5-6-7 8.5.
+    kept = [0, 1, 4, 5] if ratio == 2 else [0, 2, 3, 4]
+    assert result.kept["b.conv1"].tolist() == kept
+    (before,), (after,) = _values(whole, "b.bn1"), _values(result.network, "b.bn1")
+    torch.testing.assert_close(after, before[:, kept])
+    assert tuple(result.network.tensors["b.conv1/primary.weight"].shape) == (4 // ratio, 4, 3, 3)
+    assert {name: tuple(tensor.shape) for name, tensor in on_meta.tensors.items()} == {
+        name: tuple(tensor.shape) for name, tensor in result.network.tensors.items()
+    }
+    assert on_meta.graph.shapes == result.network.graph.shapes
+
+
+def test_a_cut_network_with_ghosts_runs_with_bits_as_its_file_does_in_another_runtime() -> None:
+    network = residual(projected=True)
+    prepared = prepare(network, images(network, 16), structure=analyse(network))
+    bits = LayerBits(weight_bits=8, activation_bits=8)
+    plan = Plan(
+        operators={"b": OperatorChoice(operator="c_ghost")},
+        keep_ratios={group.name: 0.5 for group in prepared.structure.groups.groups},
+        layers=dict.fromkeys(("stem.conv", "a.conv1", "b.conv1/primary", "b.conv1/cheap"), bits),
+        repair="least_squares",
+    )
+
+    compressed = apply(prepared, plan)
+
+    x = images(network, 4, seed=4)
+    session = onnxruntime.InferenceSession(onnx_bytes(compressed), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x.numpy()})
+    (wanted,) = run(compressed.network, x)
+    assert np.abs(found - wanted.numpy()).mean() < 0.03 * np.abs(wanted.numpy()).mean()
+
+
+def test_channels_that_others_write_too_or_that_are_no_whole_pairs_are_not_cut() -> None:
     network = residual()
     structure = analyse(network)
     ratios = {group.name: 0.5 for group in structure.groups.groups}
@@ -118,7 +166,8 @@ def test_channels_that_hang_on_primary_ones_are_not_cut() -> None:
 
     changed = restructure(network, plan, structure=structure)
 
-    assert changed.graph.shapes["a.bn1"][1] == 6
+    assert changed.graph.shapes["a.bn1"][1] == 6  # half of three pairs
+    assert changed.graph.shapes["a.bn2"][1] == 4  # the stem writes these, too
     assert changed.graph.shapes["b.relu1"][1] == 4  # block b is as it was: half of 8
 
 
