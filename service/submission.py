@@ -15,7 +15,7 @@ from service.store.jobs import Jobs
 from service.store.records import DatasetRecord, JobRecord, ModelRecord
 from service.store.rows import moment
 from service.store.states import JobStatus
-from service.uploads import find_dataset, find_model
+from service.uploads import find_dataset, find_model, no_dataset
 from workers.spec import JobSpec, Preprocessing
 from workers.split import LEAST_CALIBRATION, LEAST_SEARCH, LEAST_TEST
 
@@ -67,7 +67,7 @@ def submit(
         services: What the service is made of.
         spec: The job.
         model_id: Its network.
-        dataset_id: Its data.
+        dataset_id: Its data; none if the job is data-free.
         idempotency_key: Two submissions with the same key are one job.
         request: The request as it came, to tell whether two are the same.
 
@@ -87,13 +87,11 @@ def submit(
         check_jobs(connection, services.settings, services.owner)
         check_storage(connection, services.settings, services.owner)
     model = find_model(services, model_id, field="model_id")
-    if dataset_id is None:
-        raise InputError("dataset_id", "is required: labelled data, without which there is no accuracy to search for")
-    dataset = find_dataset(services, dataset_id, field="dataset_id")
-    check_data(model, dataset)
+    given = _data(services, spec, model, dataset_id)
     profiles = services.chosen_profiles({device.name: f"devices.{n}" for n, device in enumerate(spec.devices)})
     plain = {name: profile.to_json() for name, profile in profiles.items()}
     ranges = fit_check(services, spec, model, profiles)
+    dataset = given or no_dataset(services)
     job = JobRecord(
         id=new_id(),
         owner=services.owner,
@@ -128,6 +126,19 @@ def submit(
         if new:
             check_jobs(connection, services.settings, services.owner, besides=1)
         return found, new
+
+
+def _data(services: Services, spec: JobSpec, model: ModelRecord, dataset_id: str | None) -> DatasetRecord | None:
+    if spec.data_free:
+        if dataset_id is not None:
+            raise InputError("dataset_id", "must be left out of a job that is data_free", dataset_id)
+        return None
+    if dataset_id is None:
+        rule = "is required: labelled data, without which there is no accuracy to search for; or ask for data_free"
+        raise InputError("dataset_id", rule)
+    dataset = find_dataset(services, dataset_id, field="dataset_id")
+    check_data(model, dataset)
+    return dataset
 
 
 def check_data(model: ModelRecord, dataset: DatasetRecord) -> None:

@@ -19,7 +19,7 @@ from service.store.artifact_uses import ArtifactUses
 from service.store.identifiers import new_id
 from service.store.records import DatasetRecord, ModelRecord
 from service.store.rows import moment
-from service.store.uploads import Datasets, Models
+from service.store.uploads import NO_DATA, Datasets, Models
 from workers.ingest.descriptions import checked_dataset, checked_model
 from workers.spec import Preprocessing
 
@@ -107,6 +107,22 @@ def add_dataset(services: Services, file: BinaryIO, *, name: str) -> tuple[Datas
         created_at=moment(),
     )
     return _keep(services, lambda connection: Datasets(connection).add(dataset), [data])
+
+
+def no_dataset(services: Services) -> DatasetRecord:
+    """Return what stands in the place of a data set in jobs without data: an empty one that no list shows."""
+    nothing = services.artifacts.store_bytes(b"")
+    record = DatasetRecord(
+        id=new_id(),
+        owner=services.owner,
+        name="no data",
+        digest=NO_DATA,
+        description={"images": 0, "shape": [1], "dtype": "float32", "classes": 1},
+        artifact=nothing.digest,
+        created_at=moment(),
+    )
+    found, _ = _keep(services, lambda connection: Datasets(connection).add(record), [nothing])
+    return found
 
 
 def _keep(

@@ -120,7 +120,7 @@ def package(
         files={PACKED_FILE: packed.getvalue(), ONNX_FILE: onnx_bytes},
         verification={
             **figures,
-            "figures": [asdict(row) for row in truths(compressed, pricing.profiles)],
+            "figures": [asdict(row) for row in truths(compressed, pricing.profiles, score=spec.score)],
             "failures": failures,
         },
     )

@@ -6,7 +6,7 @@ for a device that nothing was run on.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compress.placement import FLOAT_BITS
@@ -26,16 +26,17 @@ class Truth:
     reason: str
 
 
-def truths(compressed: Compressed, profiles: Mapping[str, Profile]) -> list[Truth]:
+def truths(compressed: Compressed, profiles: Mapping[str, Profile], *, score: str = "accuracy") -> list[Truth]:
     """Return what the accuracy, the sizes of the files, and every cost on every device are.
 
     Args:
         compressed: The network that was packed and exported.
         profiles: The job's devices by name.
+        score: What the share of right answers is called.
     """
     weights, values = _widths(compressed)
     return [
-        accuracy_truth(compressed),
+        replace(accuracy_truth(compressed), figure=score),
         Truth(figure="packed_bytes", kind="deployed", reason="length of model.safetensors"),
         Truth(figure="onnx_bytes", kind="deployed", reason="length of model.onnx"),
         *(

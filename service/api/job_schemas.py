@@ -151,6 +151,10 @@ class JobCreate(Body):
     """Spare candidates that cannot join a front some of the search images."""
     finetune: FineTuneBody | None = None
     """Fine-tune finalists once they are packed; none are unless asked for."""
+    numerics: dict[Name, int | Name] = Field(default_factory=dict, max_length=30)
+    """Fields of a plan's numerics; what is left out follows from the devices' profiles."""
+    data_free: bool = False
+    """Whether there is no data set: images are made from the network, and the score is agreement with it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("objectives")
@@ -188,6 +192,8 @@ class JobCreate(Body):
             early_stopping=self.early_stopping,
             finetune=None if self.finetune is None else FineTuneSpec(**self.finetune.model_dump()),
             seed=self.seed,
+            numerics=self.numerics,
+            data_free=self.data_free,
         )
 
 

@@ -114,7 +114,7 @@ def job_summary(job: JobRecord, counts: Mapping[str, int]) -> JobSummary:
         status=job.status,
         reason=job.reason,
         model_id=job.model_id,
-        dataset_id=job.dataset_id,
+        dataset_id=None if job.spec.get("data_free") else job.dataset_id,
         devices=[JobDevice(**device) for device in job.spec["devices"]],
         created_at=job.created_at,
         started_at=job.started_at,
@@ -130,6 +130,7 @@ def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
     return JobRead(
         **job_summary(job, counts).model_dump(),
         requested=job.request,
+        score=JobSpec.from_json(spec).score,
         objectives=spec["objectives"],
         space=spec["space"],
         keep=spec["keep"],
@@ -150,7 +151,8 @@ def _signal(job: JobRecord) -> dict[str, Any]:
     accuracy, images = (None if job.baseline is None else job.baseline.get(key) for key in ("accuracy", "images"))
     if accuracy is None or images is None:
         return {}
-    signal, warning = search_signal(accuracy, images, least_drop(JobSpec.from_json(job.spec)))
+    spec = JobSpec.from_json(job.spec)
+    signal, warning = search_signal(accuracy, images, least_drop(spec), data_free=spec.data_free)
     return {"signal": signal, "warning": warning}
 
 

@@ -238,7 +238,7 @@ class JobSummary(Answer):
     status: str
     reason: str | None
     model_id: str
-    dataset_id: str
+    dataset_id: str | None
     devices: list[JobDevice]
     created_at: datetime
     started_at: datetime | None
@@ -266,6 +266,8 @@ class JobRead(JobSummary):
     """
 
     requested: str | None
+    score: str = "accuracy"
+    """What figures called accuracy are: ``agreement`` with the float network where there is no data."""
     objectives: list[str]
     space: Document
     keep: Document

@@ -18,7 +18,9 @@ def submit(
     model: Annotated[
         str | None, typer.Option(help="ONNX (or safetensors) file to upload, or the id of a model.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Labelled data (.npz) to upload, or the id of a data set.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Labelled data (.npz) to upload, or the id of a data set; none: a data-free job.")
+    ] = None,
     device: Annotated[list[str] | None, typer.Option(help=DEVICE_HELP)] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     objective: Annotated[
@@ -89,6 +91,9 @@ def submit(
             job["model_id"] = find_model(client, model, architecture=architecture, preprocessing=_preprocessing(pixels))
         if data is not None:
             job["dataset_id"] = find_dataset(client, data)
+        elif "dataset_id" not in job:
+            job["data_free"] = True
+            err.print("no --data: images are made from the network, and the score is agreement with it", style="dim")
         queued = client.submit(job, idempotency_key=idempotency_key)
         if not as_json:
             out.print(f"job [bold]{queued.id}[/] is {queued.status}: {client.url}/jobs/{queued.id}", soft_wrap=True)

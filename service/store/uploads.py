@@ -12,6 +12,9 @@ from service.store.records import DatasetRecord, DeviceRecord, ModelRecord
 from service.store.rows import insert_unless_there, record
 from service.store.tables import datasets, devices, jobs, models
 
+NO_DATA = "no data"
+"""In the place of the digest of the data set of jobs without data."""
+
 
 class Models:
     """Ingested networks of one owner."""
@@ -70,7 +73,8 @@ class Datasets:
 
     def page(self, *, before: str | None = None, limit: int = 50) -> list[DatasetRecord]:
         """Return the newest data sets, older than ``before`` if that is given."""
-        query = select(datasets).where(datasets.c.owner == self._owner).order_by(datasets.c.id.desc()).limit(limit)
+        mine = (datasets.c.owner == self._owner, datasets.c.digest != NO_DATA)
+        query = select(datasets).where(*mine).order_by(datasets.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(datasets.c.id < before)
         return [record(DatasetRecord, row) for row in self._connection.execute(query)]

@@ -113,9 +113,9 @@ def fit(parameters: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     if spec.strategy not in STRATEGIES.names():
         raise UnknownNameError("strategy", f"must be one of {', '.join(STRATEGIES.names())}", spec.strategy)
     graph = json.loads(Path(parameters["graph"]).read_bytes())
+    problem = fit_problem(graph, parameters["tensors"], parameters["spec"], parameters["profiles"])
     if spec.data_free:
         check_data_free(Graph.from_json(graph))
-    problem = fit_problem(graph, parameters["tensors"], parameters["spec"], parameters["profiles"])
     ranges = reachable_ranges(problem)
     impossible = impossible_limits(spec, ranges) or contradictory_limits(problem)
     return {"ranges": ranges, "impossible": [asdict(limit) for limit in impossible]}

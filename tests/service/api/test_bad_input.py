@@ -129,6 +129,29 @@ def test_an_unknown_operator_is_named_with_its_node_and_the_known_ones(http: htt
 
 JOBS: dict[str, tuple[dict[str, Any], int, str, str, Any]] = {
     "no data": ({"dataset_id": None}, 422, "dataset_id", "invalid_input", None),
+    "data for a job without data": ({"data_free": True}, 422, "dataset_id", "invalid_input", None),
+    "no data and batch norms that were folded": (
+        {"dataset_id": None, "data_free": True},
+        422,
+        "network",
+        "invalid_input",
+        None,
+    ),
+    "a drop of accuracy without data": (
+        {"dataset_id": None, "data_free": True, "limits": {"accuracy_drop": 0.01}},
+        422,
+        "limits.accuracy_drop",
+        "invalid_input",
+        0.01,
+    ),
+    "unknown numerics": ({"numerics": {"rounding": "up"}}, 422, "numerics.rounding", "unknown_name", "rounding"),
+    "numerics that the device does not run": (
+        {"devices": ["nvidia-t4"], "numerics": {"activation_type": "unsigned"}},
+        422,
+        "numerics.activation_type",
+        "invalid_input",
+        "unsigned",
+    ),
     "an unknown model": ({"model_id": "nothing"}, 404, "model_id", "unknown_model", "nothing"),
     "an unknown data set": ({"dataset_id": "nothing"}, 404, "dataset_id", "unknown_dataset", "nothing"),
     "an unknown device": ({"devices": [DEVICE, "toaster"]}, 404, "devices.1", "unknown_device", "toaster"),

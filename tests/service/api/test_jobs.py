@@ -16,7 +16,7 @@ from service.uploads import find_model
 from tests.service.api.conftest import Running
 from tests.service.api.rows import Dispatcher
 from tests.service.api.test_errors import problem_of
-from tests.service.api.uploads import digits, npz, post_dataset, post_model
+from tests.service.api.uploads import WEIGHTS, digits, npz, post_dataset, post_model
 from tests.service.events import DEVICE, checkpoint, ended, prepared
 from workers.events import ChoiceEffect, SensitivityMeasured
 
@@ -61,6 +61,29 @@ def test_a_job_is_queued_with_all_that_was_asked(http: httpx.Client, job: dict[s
     assert (job["budget"]["trials"], job["budget"]["minutes"]) == (20, None)
     assert job["ranges"][DEVICE]["latency_ms"]["smallest"] < 1.0
     assert http.get(f"/v1/jobs/{job['id']}").json() == job
+
+
+def test_a_job_without_data_is_scored_by_agreement_and_no_list_shows_its_data(
+    http: httpx.Client, body: dict[str, Any]
+) -> None:
+    model = post_model(http, WEIGHTS.read_bytes(), name="w.safetensors", architecture="digits_resnet").json()
+    before = http.get("/v1/datasets").json()
+
+    queued = http.post("/v1/jobs", json={**body, "model_id": model["id"], "dataset_id": None, "data_free": True})
+
+    assert queued.status_code == 202
+    assert (queued.json()["dataset_id"], queued.json()["score"]) == (None, "agreement")
+    assert http.get("/v1/datasets").json() == before
+    assert "no data, on images made from it" in http.get(f"/jobs/{queued.json()['id']}").text
+
+
+def test_chosen_numerics_go_with_the_job(running: Running, http: httpx.Client, body: dict[str, Any]) -> None:
+    queued = http.post("/v1/jobs", json={**body, "numerics": {"scale_format": "power_of_two", "other_bits": 6}}).json()
+
+    with running.services.database.read() as connection:
+        record = Jobs(connection).get(queued["id"])
+    assert record is not None
+    assert record.spec["numerics"] == {"scale_format": "power_of_two", "other_bits": 6}
 
 
 def test_the_limits_of_a_device_go_before_those_of_the_job(http: httpx.Client, body: dict[str, Any]) -> None:
