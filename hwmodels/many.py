@@ -1,6 +1,5 @@
 """What thousands of plans of one network cost on a device, each different kernel priced once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from hwmodels.memory import peak_memory_of_slots
 from hwmodels.prepare import prepared
 from hwmodels.profile import Profile
 from hwmodels.table import resized
-from hwmodels.workload import Arithmetic, Kernel
+from hwmodels.workload import Arithmetic
 
 FloatArray = NDArray[np.float64]
 
@@ -54,7 +53,8 @@ class Many:
                     raise InputError("profile.fusion", "merges kernels of several blocks; use estimate", kernel.name)
         self._slots = alternatives.slots(self._networks)
         self._sizes = sizes_of(self._layout, self._pricer.stored_value_bits)
-        self._known: dict[tuple[Kernel, tuple[int, ...]], tuple[float, float, int, str | None]] = {}
+        self._kinds: dict[tuple[object, ...], int] = {}  # kernels that differ in their names alone are of one kind
+        self._known: dict[tuple[int, ...], tuple[float, float, int, str | None]] = {}  # by kind and row
 
     def prices(self) -> ManyPrices:
         """Return what every plan costs."""
@@ -64,7 +64,8 @@ class Many:
         integers = np.zeros(count, dtype=bool)
         for slot in self._slots:
             rows, places = self._different(slot)
-            found = [self._price(slot, row) for row in rows.tolist()]
+            kind = self._kind(slot)
+            found = [self._price(slot, (kind, *row)) for row in rows.tolist()]
             totals[slot.plans] += np.array([row[:2] for row in found]).reshape(-1, 2)[places]
             weight_bytes[slot.plans] += np.array([row[2] for row in found], dtype=np.int64)[places]
             refused = [row[3] for row in found]
@@ -120,10 +121,22 @@ class Many:
     def _target(self, slot: Slot) -> IntArray:
         return slot.roots[0] if slot.written < 0 else np.full(len(slot.plans), slot.written)
 
-    def _price(self, slot: Slot, row: Sequence[int]) -> tuple[float, float, int, str | None]:
+    def _kind(self, slot: Slot) -> int:
+        nameless = replace(slot.kernel, name="", inputs=(), outputs=(), fused=())
+        own = slot.kernel.name in self._layout.plans.weight_bits
+        return self._kinds.setdefault((nameless, own, slot.source[0], slot.target[0]), len(self._kinds))
+
+    def _price(self, slot: Slot, key: tuple[int, ...]) -> tuple[float, float, int, str | None]:
         """Return µs, mJ, bytes of the weights, and why the device cannot run the kernel, if so."""
-        inside, outside, weight_bits, activation_bits, *moved = row
-        kernel = slot.kernel
+        if key not in self._known:
+            self._known[key] = self._priced(slot, *key[1:])
+        latency_us, energy_mj, weight_bytes, reason = self._known[key]
+        return latency_us, energy_mj, weight_bytes, None if reason is None else f"{slot.kernel.name}: {reason}"
+
+    def _priced(
+        self, slot: Slot, inside: int, outside: int, weight_bits: int, activation_bits: int, *moved: int
+    ) -> tuple[float, float, int, str | None]:
+        kernel, pricer = slot.kernel, self._pricer
         varied = resized(
             kernel,
             in_channels=kernel.in_channels * inside // slot.source[0],
@@ -134,23 +147,17 @@ class Many:
         if kernel.name not in self._layout.plans.weight_bits:
             wide = activation_bits >= FLOAT_BITS
             varied = replace(varied, arithmetic=Arithmetic.FLOAT if wide else Arithmetic.INTEGER)
-        key = (replace(varied, name="", inputs=(), outputs=(), fused=()), tuple(moved))
-        if key not in self._known:
-            pricer = self._pricer
-            weight_bytes = pricer.weight_bytes(varied)
-            read, written, read_elements, written_elements = moved
-            demand = Demand(
-                weight_bytes,
-                read,
-                written,
-                read_elements,
-                written_elements,
-                pricer.stored_weight_bits(varied.weight_bits),
-                pricer.float_bits,
-            )
-            self._known[key] = (*pricer.kernel_mj(varied, demand), weight_bytes, pricer.kernel_refusal(varied))
-        latency_us, energy_mj, weight_bytes, reason = self._known[key]
-        return latency_us, energy_mj, weight_bytes, None if reason is None else f"{kernel.name}: {reason}"
+        read, written, read_elements, written_elements = moved
+        demand = Demand(
+            pricer.weight_bytes(varied),
+            read,
+            written,
+            read_elements,
+            written_elements,
+            pricer.stored_weight_bits(varied.weight_bits),
+            pricer.float_bits,
+        )
+        return (*pricer.kernel_mj(varied, demand), demand.weight_bytes, pricer.kernel_refusal(varied))
 
     def _ends(self) -> tuple[list[IntArray], list[IntArray]]:
         """Return the network's inputs and outputs as tensors of every plan."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,15 @@ def rerank(
         raise UnknownAxisError("x", f"must be one of {', '.join(X_AXES)}", axis)
     others = {target.name: f"devices.{n}" for n, target in enumerate(targets) if target.name not in job.profiles}
     profiles = services.chosen_profiles(others)
-    with services.database.read() as connection:
+    with services.database.read() as connection, ThreadPoolExecutor(max_workers=1) as beside:
         stored = MeasuredTrials(connection)
+        plans = stored.plans(job.id) if profiles else {}
+        pricing = beside.submit(_priced, services, job, list(plans.values()), profiles) if plans else None
         trials = stored.figures(job.id)
-        plans = stored.plans(job.id) if profiles else []
-    prices = {name: [trial.costs[name] for trial in trials] for name in job.profiles}
-    if profiles and trials:
-        prices |= _priced(services, job, plans, profiles)
+        if profiles:
+            trials = [trial for trial in trials if trial.number in plans]  # others have ended since
+        prices = {name: [trial.costs[name] for trial in trials] for name in job.profiles}
+        prices |= {} if pricing is None else pricing.result()
     accuracy = None if job.baseline is None else job.baseline.get("accuracy")
     return [_front(target, axis, trials, prices.get(target.name, []), accuracy) for target in targets]
 

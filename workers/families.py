@@ -32,8 +32,7 @@ class FamilyOfPlans:
         plans: As JSON, complete.
 
     Raises:
-        InputError: The plans differ in more than operators, channels and bits; or operators span several blocks; or
-            what an operator makes of a block is not told apart by its names.
+        InputError: Operators span several blocks, or the first plan gives no layer bits.
     """
 
     def __init__(self, network: Network, structure: Structure, plans: Sequence[PlanData]) -> None:
@@ -41,13 +40,17 @@ class FamilyOfPlans:
         self._structure = structure
         self._plans = plans
         self._sample = Plan.from_json({**plans[0], "operators": {}, "keep_ratios": {}, "layers": {}})
-        self._quantizer = self._common_quantizer()
+        self._quantizer = _quantizer(plans[0])
         self._blocks = {block.name: block for block in structure.blocks}
         self._groups = {group.name: group.channels for group in structure.groups.groups}
         self._choices = self._found_choices()
 
     def family(self) -> Family:
-        """Return the networks with every alternative, and what joins them."""
+        """Return the networks with every alternative, and what joins them.
+
+        Raises:
+            InputError: What an operator makes of a block is not told apart by its names.
+        """
         count = max([len(choices) for choices in self._choices.values()], default=1)
         networks, channels = [], []
         for number in range(count):
@@ -77,46 +80,54 @@ class FamilyOfPlans:
         )
 
     def plans(self, layers: Sequence[str]) -> Plans:
-        """Return the choices of all plans."""
+        """Return the choices of all plans.
+
+        Raises:
+            InputError: The plans differ in more than operators, channels and bits.
+        """
         count = len(self._plans)
         alternatives = {block: np.zeros(count, dtype=np.int64) for block in self._choices}
         kept = {group: np.full(count, size) for group, size in self._groups.items()}
-        weights = {layer: np.zeros(count, dtype=np.int64) for layer in layers}
-        activations = {layer: np.zeros(count, dtype=np.int64) for layer in layers}
-        numbers = {block: {_key(row): n for n, row in enumerate(rows)} for block, rows in self._choices.items()}
+        weights: dict[str, list[int]] = {layer: [0] * count for layer in layers}  # quicker to fill than arrays
+        activations: dict[str, list[int]] = {layer: [0] * count for layer in layers}
         held = self._held()
+        numerics, quantizer = self._plans[0]["numerics"], self._quantizer
         for place, plan in enumerate(self._plans):
+            if plan["numerics"] != numerics:
+                raise InputError("plans", "must share their numerics", plan["numerics"])
             fixed: set[str] = set()
             for block, row in plan["operators"].items():
-                number = numbers[block][_key(_choice(row))]
+                number = self._numbers[block][_key(row)]
                 alternatives[block][place] = number
                 fixed |= held[block, number]
             for group, ratio in plan["keep_ratios"].items():
                 if group not in fixed:
                     kept[group][place] = kept_channels(self._groups[group], ratio)
             for layer, bits in plan["layers"].items():
+                if bits["quantizer"] != quantizer:
+                    raise InputError("plans", "must share their quantizer", bits["quantizer"])
                 if layer in weights:
                     weights[layer][place] = bits["weight_bits"]
                     activations[layer][place] = bits["activation_bits"]
         return Plans(
-            count=count, alternatives=alternatives, kept=kept, weight_bits=weights, activation_bits=activations
+            count=count,
+            alternatives=alternatives,
+            kept=kept,
+            weight_bits={layer: np.array(row) for layer, row in weights.items()},
+            activation_bits={layer: np.array(row) for layer, row in activations.items()},
         )
 
     def _found_choices(self) -> dict[str, list[OperatorChoice]]:
-        found: dict[str, dict[str, OperatorChoice]] = {name: {_key(ORIGINAL): ORIGINAL} for name in self._blocks}
+        found: dict[str, dict[str, OperatorChoice]] = {name: {ORIGINAL.operator: ORIGINAL} for name in self._blocks}
         for plan in self._plans:
             for block, row in plan["operators"].items():
                 if block not in found:
                     raise InputError("operators", "must not span several blocks", block)
-                found[block].setdefault(_key(_choice(row)), _choice(row))
+                if _key(row) not in found[block]:
+                    choice = OperatorChoice(operator=row["operator"], parameters=row["parameters"])
+                    found[block][_key(row)] = choice
+        self._numbers = {block: {key: number for number, key in enumerate(rows)} for block, rows in found.items()}
         return {block: list(rows.values()) for block, rows in found.items()}
-
-    def _common_quantizer(self) -> str:
-        quantizers = {bits["quantizer"] for plan in self._plans for bits in plan["layers"].values()}
-        numerics = self._plans[0]["numerics"]
-        if len(quantizers) != 1 or any(plan["numerics"] != numerics for plan in self._plans):
-            raise InputError("plans", "must share quantizer and numerics", sorted(quantizers))
-        return str(quantizers.pop())
 
     def _workload(self, operators: Mapping[str, OperatorChoice], keep_ratios: Mapping[str, float]) -> Workload:
         plan = replace(self._sample, operators=operators, keep_ratios=keep_ratios)
@@ -148,9 +159,13 @@ class FamilyOfPlans:
         }
 
 
-def _choice(row: Mapping[str, Any]) -> OperatorChoice:
-    return OperatorChoice(operator=row["operator"], parameters=row["parameters"])
+def _quantizer(plan: PlanData) -> str:
+    found = next((str(bits["quantizer"]) for bits in plan["layers"].values()), None)
+    if found is None:
+        raise InputError("plans", "must give layers bits", None)
+    return found
 
 
-def _key(choice: OperatorChoice) -> str:
-    return f"{choice.operator} {sorted(choice.parameters.items())}"
+def _key(row: Mapping[str, Any]) -> str:
+    parameters = row["parameters"]
+    return f"{row['operator']} {sorted(parameters.items())}" if parameters else str(row["operator"])

@@ -46,9 +46,9 @@ class MeasuredTrials:
             for number, label, accuracy, packed_bytes, costs, verified in self._rows(job_id, *columns)
         ]
 
-    def plans(self, job_id: str) -> list[str]:
-        """Return the plans of the same trials in the same order, as JSON texts."""
-        return [plan for (plan,) in self._rows(job_id, cast(trials.c.plan, Text))]
+    def plans(self, job_id: str) -> dict[int, str]:
+        """Return the plans of the same trials by number, as JSON texts."""
+        return {number: plan for number, plan in self._rows(job_id, trials.c.number, cast(trials.c.plan, Text))}
 
     def _rows(self, job_id: str, *columns: ColumnElement[Any]) -> Iterable[Row[Any]]:
         query = select(*columns).where(

@@ -9,7 +9,7 @@ from compress.plan import Numerics, Plan
 from hwmodels.alternatives import Alternatives
 from hwmodels.errors import InputError
 from hwmodels.many import Many
-from hwmodels.profile import builtin_profiles
+from hwmodels.profile import builtin_profiles, load_profile
 from search.space import Candidate
 from tests.workers.conftest import digits_network, make_problem
 from workers.families import FamilyOfPlans
@@ -67,8 +67,6 @@ def test_a_plan_that_a_device_refuses_says_why(problem: Problem) -> None:
     plans = some_plans(problem, 8)
     small = builtin_profiles()["stm32h743"].to_json()
     small["memory"]["ram_kib"] = {**small["memory"]["ram_kib"], "value": 1}
-    from hwmodels.profile import load_profile
-
     found = Many(laid_out(plans), load_profile(small)).prices()
 
     assert all(reason is not None and "RAM has 1024" in reason for reason in found.reasons)
@@ -93,7 +91,7 @@ def test_plans_that_differ_in_more_than_choices_are_no_family(problem: Problem) 
     network, structure = digits_network()
 
     with pytest.raises(InputError, match="must share"):
-        FamilyOfPlans(network, structure, [plan.to_json(), other.to_json()])
+        FamilyOfPlans(network, structure, [plan.to_json(), other.to_json()]).plans([])
 
 
 def test_layers_without_bits_are_left_to_the_full_estimate(problem: Problem) -> None:
