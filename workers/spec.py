@@ -7,6 +7,7 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 COST_OBJECTIVES = ("latency_ms", "energy_mj", "model_bytes", "peak_memory_bytes")
+IMITATION_STEPS = 100
 USUAL_DROP = 0.01
 """Drop of accuracy that counts as small where the job names none."""
 
@@ -116,7 +117,7 @@ class JobSpec:
     strategy: str = "auto"
     seed: int = 0
     early_stopping: bool = True
-    imitation_steps: int = 100
+    imitation_steps: int = IMITATION_STEPS
     finetune: FineTuneSpec | None = None
     numerics: Mapping[str, str | int] = field(default_factory=dict)
     data_free: bool = False

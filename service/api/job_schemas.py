@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from workers.spec import (
     COST_OBJECTIVES,
+    IMITATION_STEPS,
     Budget,
     DeviceTarget,
     FineTuneSpec,
@@ -149,6 +150,8 @@ class JobCreate(Body):
     strategy: Name = "auto"
     early_stopping: bool = True
     """Spare candidates that cannot join a front some of the search images."""
+    imitation_steps: Annotated[int, Field(ge=0, le=10_000)] = IMITATION_STEPS
+    """How long each replacement of a block is trained to do what the block does, before the search; 0 is not at all."""
     finetune: FineTuneBody | None = None
     """Fine-tune finalists once they are packed; none are unless asked for."""
     numerics: dict[Name, int | Name] = Field(default_factory=dict, max_length=30)
@@ -190,6 +193,7 @@ class JobCreate(Body):
             split=SplitSpec(**self.split.model_dump()),
             strategy=self.strategy,
             early_stopping=self.early_stopping,
+            imitation_steps=self.imitation_steps,
             finetune=None if self.finetune is None else FineTuneSpec(**self.finetune.model_dump()),
             seed=self.seed,
             numerics=self.numerics,

@@ -36,6 +36,10 @@ def submit(
     activation_bits: Annotated[str | None, typer.Option(help="Widths that activations may have: 4,8.")] = None,
     keep_ratios: Annotated[str | None, typer.Option(help="Shares of channels that may be kept: 0.5,0.75,1.")] = None,
     operators: Annotated[str | None, typer.Option(help="What may stand in a block's place: original,skip.")] = None,
+    imitation_steps: Annotated[
+        int | None,
+        typer.Option(min=0, max=10_000, help="Train every replacement of a block for so many steps first; 0: not."),
+    ] = None,
     architecture: Annotated[str | None, typer.Option(help="Architecture that a safetensors file belongs to.")] = None,
     pixels: Annotated[
         str | None,
@@ -70,6 +74,7 @@ def submit(
         "limits": parse_limits(limit or []),
         "objectives": ["accuracy", *objective] if objective else None,
         "seed": seed,
+        "imitation_steps": imitation_steps,
         "strategy": strategy,
     }
     job |= {key: value for key, value in given.items() if value not in (None, [], {})}

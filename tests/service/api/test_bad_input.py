@@ -144,6 +144,13 @@ JOBS: dict[str, tuple[dict[str, Any], int, str, str, Any]] = {
         "invalid_input",
         0.01,
     ),
+    "longer imitation than anybody waits for": (
+        {"imitation_steps": 10_001},
+        422,
+        "imitation_steps",
+        "invalid_input",
+        10_001,
+    ),
     "unknown numerics": ({"numerics": {"rounding": "up"}}, 422, "numerics.rounding", "unknown_name", "rounding"),
     "numerics that the device does not run": (
         {"devices": ["nvidia-t4"], "numerics": {"activation_type": "unsigned"}},

@@ -86,6 +86,18 @@ def test_chosen_numerics_go_with_the_job(running: Running, http: httpx.Client, b
     assert record.spec["numerics"] == {"scale_format": "power_of_two", "other_bits": 6}
 
 
+@pytest.mark.parametrize(("said", "steps"), [({}, 100), ({"imitation_steps": 0}, 0), ({"imitation_steps": 250}, 250)])
+def test_a_job_says_how_long_its_replacements_are_trained(
+    running: Running, http: httpx.Client, body: dict[str, Any], said: dict[str, int], steps: int
+) -> None:
+    queued = http.post("/v1/jobs", json={**body, **said}).json()
+
+    with running.services.database.read() as connection:
+        record = Jobs(connection).get(queued["id"])
+    assert record is not None
+    assert record.spec["imitation_steps"] == steps
+
+
 def test_the_limits_of_a_device_go_before_those_of_the_job(http: httpx.Client, body: dict[str, Any]) -> None:
     devices = [{"name": DEVICE, "limits": {"latency_ms": 2.0}}, "stm32h743"]
     limits = {"latency_ms": 50.0, "model_bytes": 10**6}
