@@ -31,6 +31,7 @@ from service.api.same_origin import SameOrigin
 from service.api.security_headers import SecurityHeaders
 from service.observability.metrics import Measuring, Requests
 from service.pages.login import router as login
+from service.pages.questions import router as questions
 from service.pages.routes import router as pages
 from service.services import Services
 from service.settings import Settings
@@ -84,5 +85,6 @@ def create_app(settings: Settings) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     app.include_router(pages)
+    app.include_router(questions)
     app.include_router(login)
     return app

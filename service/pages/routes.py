@@ -63,6 +63,8 @@ def job_page(
         log=log,
         all=all,
         axes=AXES,
+        known_devices=tuple(services.profiles()),
+        others=_others(view),
         reach=reach(documents.job),
         chosen=trial or "",
         panel=_panel(services, documents, trial, view.device) if trial else None,
@@ -103,8 +105,9 @@ def panel_part(services: ServicesOf, trial_id: str, device: Choice = None) -> Re
     if parts is None:
         raise NotFoundError("trial", trial_id)
     documents = read_job(services, parts[0])
-    shown = _panel(services, documents, trial_id, _view(documents, device, None, None).device)
-    return page("trial_panel.html", job=documents.job, panel=shown)
+    view = _view(documents, device, None, None)
+    shown = _panel(services, documents, trial_id, view.device)
+    return page("trial_panel.html", job=documents.job, panel=shown, others=_others(view))
 
 
 @router.get("/models")
@@ -187,6 +190,11 @@ def _view(documents: JobDocuments, device: str | None, x: str | None, y: str | N
     return front_view(
         job, rows, device=chosen, x=x if x in AXES else job.objectives[1], y=y if y in AXES else "accuracy"
     )
+
+
+def _others(view: FrontView) -> list[tuple[str, str]]:
+    """Return identifier and name of what a trial may be compared with: the baselines and the front."""
+    return list({row.id: row.name for row in (*view.baselines, *view.front)}.items())
 
 
 def _panel(services: ServicesOf, documents: JobDocuments, trial_id: str, device: str) -> Panel | None:

@@ -50,7 +50,7 @@ class MeasuredTrials:
         """Return the plans of the same trials by number, as JSON texts."""
         return {number: plan for number, plan in self._rows(job_id, trials.c.number, cast(trials.c.plan, Text))}
 
-    def _rows(self, job_id: str, *columns: ColumnElement[Any]) -> Iterable[Row[Any]]:
+    def _rows(self, job_id: str, *columns: ColumnElement[Any]) -> Iterable[Row[*tuple[Any, ...]]]:
         query = select(*columns).where(
             trials.c.job_id == job_id,
             trials.c.status == TrialStatus.DONE,

@@ -170,6 +170,42 @@ def test_device_and_axes_change_the_chart_without_a_reload(finished: RunningJob,
     expect(page.locator("#front .note")).to_contain_text("the front of stm32h743 along packed file (bytes)")
 
 
+def test_a_jobs_trials_are_priced_on_another_device_on_its_page(
+    finished: RunningJob, page: Page, complaints: list[str]
+) -> None:
+    (front,) = finished.client.rerank(finished.job_id, ["jetson-nano"], x="energy_mj").fronts
+    page.goto(finished.url)
+
+    page.get_by_role("listbox", name="Price on").select_option("jetson-nano")
+    page.get_by_role("combobox", name="Along").select_option("energy_mj")
+    page.get_by_role("button", name="Re-rank").click()
+
+    answer = page.locator("#rerank")
+    expect(answer.locator("h3")).to_have_text("jetson-nano", timeout=20_000)
+    expect(answer.locator("tbody tr")).to_have_count(len(front.points))
+    assert complaints == []
+
+
+def test_a_trial_says_what_each_layer_saves_against_another_one(
+    finished: RunningJob, page: Page, complaints: list[str]
+) -> None:
+    best = finished.client.best(finished.job_id)
+    expected = finished.client.why(best.id).layers
+    page.goto(f"{finished.url}?trial={best.id}")
+
+    page.get_by_role("button", name="Explain").click()
+    rows = page.locator("#why tbody tr")
+    expect(rows).to_have_count(len(expected), timeout=20_000)
+    expect(rows.first.locator("th")).to_have_text(expected[0].layer)
+
+    other = page.get_by_role("combobox", name="Compared with")
+    other.select_option(index=1)
+    page.get_by_role("button", name="Explain").click()
+
+    expect(page.locator("#why caption")).to_contain_text(f"against {other.locator('option').nth(1).inner_text()}")
+    assert complaints == []
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/jobs/{job}", "/jobs/{job}?trial={job}-0", "/new", "/models", "/devices", "/devices/stm32h743"]
 )

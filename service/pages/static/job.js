@@ -117,6 +117,17 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   choose(link.dataset.trial);
 });
+// Forms whose answer is shown on this page: each names the part that it fills.
+document.addEventListener("submit", async (event) => {
+  const name = event.target.dataset.part;
+  if (!name) return;
+  event.preventDefault();
+  const part = document.getElementById(name);
+  part.setAttribute("aria-busy", "true");
+  const response = await fetch(`${event.target.getAttribute("action")}?${new URLSearchParams(new FormData(event.target))}`);
+  part.innerHTML = response.ok ? await response.text() : '<p class="note bad">This cannot be answered. Are the numbers above zero?</p>';
+  part.removeAttribute("aria-busy");
+});
 form.addEventListener("change", async (event) => {
   const query = choice();
   if (chosen) query.set("trial", chosen);
