@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from errno import ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class ArtifactStore:
         """Return a content in pieces; raises ``NotFoundError`` at once if it is not there."""
         path = self._path(digest)
         if not self._files.exists(path):
+            self.check()  # a store that is away has none of its files, and that is another matter
             raise NotFoundError("artifact", digest)
         return self._pieces(path)
 
@@ -122,9 +124,16 @@ class ArtifactStore:
                 file.write(piece)
 
     def check(self) -> None:
-        """Raise if the storage cannot be reached."""
-        if not self._files.isdir(f"{self._root}/tmp"):
-            self._files.makedirs(f"{self._root}/tmp", exist_ok=True)
+        """Raise ``OSError`` if the storage cannot be reached.
+
+        A folder that was there at the start and is gone is not made anew: what is stored is elsewhere, on a disk that
+        is not mounted, say.
+        """
+        if self._files.isdir(f"{self._root}/tmp"):
+            return
+        if isinstance(self._files, LocalFileSystem):
+            raise FileNotFoundError(ENOENT, "the folder of artefacts is gone", self._root)
+        self._files.makedirs(f"{self._root}/tmp", exist_ok=True)
 
     def clear_temporary(self) -> None:
         """Remove what processes that are gone were writing; nobody writes one file for hours."""
@@ -135,7 +144,7 @@ class ArtifactStore:
         path = self._path(digest)
         if self._files.exists(path):
             return
-        self._files.makedirs(self._files._parent(path), exist_ok=True)
+        self._files.makedirs(self._files._parent(path), exist_ok=True)  # below a root that has just taken the file
         self._files.mv(temporary, path)
 
     def _path(self, digest: str) -> str:

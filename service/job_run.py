@@ -29,7 +29,7 @@ from workers.start import DriverStart
 HONOURED = {Request.CANCEL: JobStatus.CANCELLED, Request.PAUSE: JobStatus.PAUSED}
 TROUBLE_WAIT_S = 1.0
 LONGEST_BACKOFF_S = 10.0
-TROUBLE_PATIENCE_S = 120.0  # how long the artefact store may be away before the job is given up
+TROUBLE_PATIENCE_S = 6 * 3600.0  # how long the artefact store may be away before the job is given up
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,11 @@ class JobRun:
             return False
         try:
             start, trials = self._read()
-        except OSError as error:
-            self._wait_for_next_start(error)
+        except OSError as error:  # the store is away; that is no failure of the job
+            cause = _cause(error)
+            logger.warning("job %s: cannot read what it needs: %s; trying again", self.job.id, cause)
+            self._explain(f"waiting: what the job needs cannot be read ({cause})")
+            self._stopping.wait(LONGEST_BACKOFF_S)
             return True
         recorder = Recorder(
             self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
@@ -136,13 +139,19 @@ class JobRun:
                     acknowledged, since = events[-1][0], now
                 if self.job.ended or self._honoured(look=not events):
                     return False
-                trouble_since = None
+                if trouble_since is not None:
+                    self._explain(None)
+                    trouble_since = None
             except (OperationalError, OSError) as error:
                 # What was not committed is not acknowledged: the driver keeps it and gives out nothing new.
+                first = trouble_since is None
                 trouble_since = trouble_since or now
                 if isinstance(error, OSError) and now - trouble_since > TROUBLE_PATIENCE_S:
                     raise
-                logger.warning("job %s: cannot store what came: %s; trying again", self.job.id, error)
+                cause = _cause(error)
+                logger.warning("job %s: cannot store what came: %s; trying again", self.job.id, cause)
+                if first and isinstance(error, OSError):  # else it is the database, which could not be told
+                    self._explain(f"waiting: what was found cannot be stored ({cause})")
                 self._stopping.wait(TROUBLE_WAIT_S)
         self._release(None)
         return False
@@ -202,8 +211,18 @@ class JobRun:
         logger.warning("job %s: %s; starting it again", self.job.id, error)
         with self._database.write() as connection:
             job = Leases(connection, seconds=self._settings.lease_seconds).hold(self.job.id, self.job.epoch)
-            self.job = change(connection, job, {"attempts": job.attempts + 1})
+            waiting = f"starting again, {job.attempts + 1} of {self._settings.max_attempts}: {_cause(error)}"
+            self.job = change(connection, job, {"attempts": job.attempts + 1, "reason": waiting})
         self._stopping.wait(min(2.0 ** (self.job.attempts - 2), LONGEST_BACKOFF_S))
+
+    def _explain(self, reason: str | None) -> None:
+        """Say at the job what keeps it from going on, or that nothing does any more; the log says it if that fails."""
+        try:
+            with self._database.write() as connection:
+                job = Leases(connection, seconds=self._settings.lease_seconds).hold(self.job.id, self.job.epoch)
+                self.job = change(connection, job, {"reason": reason})
+        except OperationalError as error:
+            logger.warning("job %s: %s; %s", self.job.id, reason, _cause(error))
 
     def _stop_driver(self) -> None:
         driver, self._driver = self._driver, None
@@ -212,6 +231,11 @@ class JobRun:
                 driver.kill()
             except Exception as error:  # Ray may be gone; then so is the driver
                 logger.info("job %s: %s", self.job.id, error)
+
+
+def _cause(error: Exception) -> str:
+    """Return an error in a line, without the paths that those of files tell."""
+    return (isinstance(error, OSError) and error.strerror) or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _document(data: bytes) -> Mapping[str, Any]:

@@ -113,7 +113,7 @@ class Recorder:
                 elif isinstance(event, TrialStarted | TrialEnded):
                     entries += self._trial(connection, event.trial)
                     if isinstance(event, TrialEnded):
-                        columns["attempts"] = 0
+                        columns |= {"attempts": 0, "reason": None}  # whatever it waited for is over
                 elif isinstance(event, Progress):
                     columns["progress"] = asdict(event)
                 elif isinstance(event, CheckpointReady):

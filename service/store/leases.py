@@ -4,6 +4,8 @@ A lease runs out on the database's clock. Taking a job raises its ``epoch``, and
 epoch under which it took the job, so that one which was believed dead can do no harm when it wakes up.
 """
 
+from typing import Any
+
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from service.errors import LeaseLostError
@@ -84,5 +86,7 @@ class Leases:
         """
         if status is not None:
             job = change_status(self._connection, job, status, reason)
-        attempts = max(0, job.attempts - 1)
-        return change(self._connection, job, {"lease_owner": None, "lease_until": None, "attempts": attempts})
+        values: dict[str, Any] = {"lease_owner": None, "lease_until": None, "attempts": max(0, job.attempts - 1)}
+        if status is None:
+            values["reason"] = None  # what it waited for in these hands
+        return change(self._connection, job, values)

@@ -23,7 +23,7 @@ def stored(database: Database, identifier: str) -> JobRecord:
     return record
 
 
-def test_a_job_whose_files_cannot_be_read_is_started_again_and_not_given_up(tmp_path: Path, database: Database) -> None:
+def test_a_job_whose_files_cannot_be_read_says_so_and_is_not_given_up(tmp_path: Path, database: Database) -> None:
     artifacts = ArtifactStore((tmp_path / "artifacts").as_uri())
     digest = MODEL.graph_artifact
     (tmp_path / "artifacts" / digest[:2] / digest).mkdir(parents=True)  # there, and reading it is an OSError
@@ -34,10 +34,13 @@ def test_a_job_whose_files_cannot_be_read_is_started_again_and_not_given_up(tmp_
     run = JobRun(Settings(home=tmp_path), database, artifacts, claimed, evaluators=1)
 
     run.start()
-    wait_until(lambda: stored(database, claimed.id).attempts == 2)
+    wait_until(lambda: stored(database, claimed.id).reason is not None)
+    waiting = stored(database, claimed.id)
     run.stop()
     run.join(20)
 
     left = stored(database, claimed.id)
+    assert waiting.reason == "waiting: what the job needs cannot be read (Is a directory)"
+    assert waiting.attempts == 1  # no start that failed
     assert not run.alive
     assert (left.status, left.reason, left.lease_owner) == (JobStatus.QUEUED, None, None)
