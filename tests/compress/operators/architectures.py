@@ -80,11 +80,13 @@ def _multiple_of_four(value: float) -> int:
     return rounded + 4 if rounded < 0.9 * value else rounded
 
 
-def ghostnet() -> Network:
-    """GhostNet 1.0× for ImageNet; the layers called ``….ghost1`` and ``….ghost2`` are to become C-Ghost modules."""
+def ghostnet(multiplier: float = 1.0) -> Network:
+    """GhostNet for ImageNet; the layers called ``….ghost1`` and ``….ghost2`` are to become C-Ghost modules."""
     net = Writer()
-    value, width = net.layer("stem", "input", (3, 16), kernel=3, stride=2, relu=True), 16
-    for number, (kernel, middle, out, squeeze, stride) in enumerate(GHOSTNET):
+    width, last = (_multiple_of_four(channels * multiplier) for channels in (16, 960))
+    value = net.layer("stem", "input", (3, width), kernel=3, stride=2, relu=True)
+    for number, (kernel, wide, narrow, squeeze, stride) in enumerate(GHOSTNET):
+        middle, out = (_multiple_of_four(channels * multiplier) for channels in (wide, narrow))
         name, entry = f"{number}", value
         value = net.layer(f"{name}.ghost1", value, (width, middle), relu=True)
         if stride == 2:
@@ -101,8 +103,8 @@ def ghostnet() -> Network:
             entry = net.layer(f"{name}.around", entry, (width, width), kernel=kernel, stride=stride, groups=width)
             entry = net.layer(f"{name}.match", entry, (width, out))
         value, width = net.add(f"{name}.add", "add", value, entry), out
-    value = net.add("pool", "global_avg_pool", net.layer("last", value, (width, 960), relu=True))
-    value = net.layer("hidden", value, (960, 1280), norm=False, relu=True)
+    value = net.add("pool", "global_avg_pool", net.layer("last", value, (width, last), relu=True))
+    value = net.layer("hidden", value, (last, 1280), norm=False, relu=True)
     net.linear("head", net.add("flat", "flatten", value, start_dim=1, end_dim=-1), (1280, 1000))
     return net.network(3, 224, 224)
 

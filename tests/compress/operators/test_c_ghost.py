@@ -179,6 +179,18 @@ def test_ghostnet_has_the_papers_parameters_and_operations() -> None:
 
 
 @pytest.mark.parametrize(
+    ("multiplier", "million_parameters", "million_macs"), [(0.5, 2.587, 42.3), (1.3, 7.359, 227.0)]
+)
+def test_narrower_and_wider_ghostnets_have_theirs(
+    multiplier: float, million_parameters: float, million_macs: float
+) -> None:
+    network = ghosted(ghostnet(multiplier), lambda node: ".ghost" in node.name)
+
+    assert parameters(network) / 1e6 == pytest.approx(million_parameters, rel=5e-4)
+    assert macs(network) / 1e6 == pytest.approx(million_macs, rel=1e-3)
+
+
+@pytest.mark.parametrize(
     ("build", "million_parameters", "million_macs", "tolerance"),
     [
         (vgg16, 7.7, 158, 0.05),

@@ -7,6 +7,7 @@ from compress.operators.mgic import Level, levels
 from compress.plan import OperatorChoice, Plan
 from compress.runner import run
 from compress.structure import analyse, restructure
+from compress.workload import workload
 from tests.compress.networks import Builder, images
 
 
@@ -49,6 +50,17 @@ def test_a_unit_has_as_many_parameters_as_published_code_gives_it(
     width: int, size: int, coarsest: int, expected: int
 ) -> None:
     assert _parameters(width, size, coarsest) == expected
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_every_weight_is_multiplied_once_per_pixel_whatever_the_level(size: int) -> None:
+    network = unit(64).to_meta()
+    dense, changed = workload(network, Plan()).macs, workload(cycle(network, size), Plan()).macs
+
+    made = cycle(network, size).tensors
+    weights = sum(tensor.numel() for name, tensor in made.items() if name.startswith("a.") and tensor.ndim == 4)
+    height, width = next(shape[2:] for name, shape in network.graph.shapes.items() if name.startswith("a."))
+    assert dense - changed == (2 * 9 * 64**2 - weights) * height * width
 
 
 def test_parameters_grow_linearly_with_the_width() -> None:
