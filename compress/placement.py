@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from compress.calibration import ActivationGrid
@@ -127,7 +127,15 @@ def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[Quant
     behind: dict[str, list[Node]] = defaultdict(list)
     for point in points:
         grid = grids[point]
-        quantize = make_node(point.node_name, "quantize", [point.value], **_attributes(grid))
+        quantize = make_node(
+            point.node_name,
+            "quantize",
+            [point.value],
+            scale=grid.scale,
+            zero_point=grid.zero_point,
+            low=grid.low,
+            high=grid.high,
+        )
         behind[point.value].append(quantize)
         renamed.update(dict.fromkeys(point.readers, point.node_name))
     nodes = [quantize for value in graph.inputs for quantize in behind[value]]
@@ -142,17 +150,13 @@ def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[Quant
 def with_grids(graph: Graph, grids: Mapping[str, ActivationGrid]) -> Graph:
     """Return the graph with these grids in the ``quantize`` nodes that are named."""
     return graph.with_nodes(
-        replace(node, attributes=_attributes(grids[node.name])) if node.name in grids else node for node in graph.nodes
+        replace(node, attributes=asdict(grids[node.name])) if node.name in grids else node for node in graph.nodes
     )
 
 
 def is_solved(quantizer: Node) -> bool:
     """Tell whether a ``quantize`` node has levels yet."""
     return quantizer.attributes["high"] != quantizer.attributes["low"]
-
-
-def _attributes(grid: ActivationGrid) -> dict[str, float | int]:
-    return {"scale": grid.scale, "zero_point": grid.zero_point, "low": grid.low, "high": grid.high}
 
 
 def without_idle_rectifiers(graph: Graph) -> Graph:

@@ -70,9 +70,10 @@ def common_numerics(policies: Mapping[str, NumericsPolicy | None], wanted: Mappi
     Raises:
         InputError: A device does not run what the user wants.
     """
+    all_demands = {device: policy.demands() for device, policy in policies.items() if policy is not None}
     found: dict[str, str] = {}
     for name, values in ORDER.items():
-        demands = {device: policy.demands()[name] for device, policy in policies.items() if _states(policy, name)}
+        demands = {device: stated[name] for device, stated in all_demands.items() if name in stated}
         if name in wanted:
             for device, demanded in demands.items():
                 if not covers(name, demanded, wanted[name]):
@@ -87,10 +88,6 @@ def common_end_bits(policies: Iterable[NumericsPolicy | None]) -> int | None:
     """Return the width of the first and last layers: the widest that a device asks for, ``None`` if none does."""
     stated = [policy.end_bits for policy in policies if policy is not None and policy.end_bits is not None]
     return max(stated, default=None)
-
-
-def _states(policy: NumericsPolicy | None, field: str) -> bool:
-    return policy is not None and field in policy.demands()
 
 
 def _from(field: str, demanded: str) -> tuple[str, ...]:

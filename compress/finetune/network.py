@@ -13,6 +13,7 @@ from compress.finetune.normalisation import LayerNorm, without_bias
 from compress.network.build import unique_identifiers
 from compress.network.graph import Network, Node
 from compress.network.ops import run_node
+from compress.operands import matched_quantizers
 from compress.placement import quantizers, scale_of
 from compress.quantize import Compressed
 from compress.weights import CodedWeight, accumulator_steps, on_accumulator_grid, with_gain
@@ -54,9 +55,13 @@ class TrainableNetwork(nn.Module):
         self._float_names = tuple(trained_floats(compressed, norms or {}))
         for name in self._float_names:
             self.weights[self._names[name]] = _plain(tensors[name])
+        groups = matched_quantizers(graph) if numerics.operand_scales == "matched" else []
+        first = {name: group[0] for group in groups for name in group}  # in the graph's order: these learn as one
         for node in graph.nodes:
             if node.op == "quantize":
-                self.activations[self._names[node.name]] = method.activation(node, numerics)
+                known = self._names[first.get(node.name, node.name)]
+                grid = self.activations[known] if known in self.activations else method.activation(node, numerics)
+                self.activations[self._names[node.name]] = grid
         self._norm_names = {name: self._names[name] for name in norms or {}}
         self.norms = nn.ModuleDict({self._names[name]: norm for name, norm in (norms or {}).items()})
         learned = {*compressed.coded, *self._float_names}

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from compress.apply import apply, prepare
+from compress.apply import apply, float_weights, prepare
 from compress.export import onnx_bytes
+from compress.finetune.methods import METHODS
+from compress.finetune.network import TrainableNetwork
 from compress.network.graph import Graph, Network, Node
 from compress.operands import matched_quantizers
 from compress.placement import LAYER_OPS, quantizers
@@ -99,6 +101,21 @@ def test_the_result_is_the_same_with_and_without_the_cache() -> None:
 
     assert one.network.graph == other.network.graph
     assert onnx_bytes(one) == onnx_bytes(other)
+
+
+def test_matched_scales_still_match_after_they_were_trained() -> None:
+    network = residual()
+    prepared = prepare(network, images(network, 16), structure=analyse(network))
+    plan = plan_of(network, MATCHED)
+    student = TrainableNetwork(apply(prepared, plan), float_weights(prepared, plan), METHODS.get("lsq")())
+    with torch.no_grad():
+        for number, parameter in enumerate(student.grid_parameters()):
+            parameter.mul_(1 + number / 100)
+
+    pairs = operands(student.compressed().network.graph)
+
+    assert all(left.attributes == right.attributes for left, right in pairs)
+    assert len({str(left.attributes) for left, _ in pairs}) == len(pairs)
 
 
 def test_an_unknown_way_is_answered_with_the_known_ones() -> None:
