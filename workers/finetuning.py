@@ -56,7 +56,7 @@ class Material:
         return FineTuning(
             method=self.spec.method,
             epochs=self.spec.epochs,
-            batch_size=min(128, max(16, len(self.images) // STEPS_PER_EPOCH)),
+            batch_size=min(64, max(16, len(self.images) // STEPS_PER_EPOCH)),
             augment=self.spec.augment,
             learning_rate=float(config["learning_rate"]),
             schedule=str(config["schedule"]),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compress.finetune.methods import ActivationGrid, Method, WeightGrid
 from compress.finetune.methods.grids import PlainWeight
-from compress.finetune.normalisation import LayerNorm, without_bias
+from compress.finetune.normalisation import LayerNorm, scaled, without_bias
 from compress.network.build import unique_identifiers
 from compress.network.graph import Network, Node
 from compress.network.ops import run_node
@@ -82,9 +82,11 @@ class TrainableNetwork(nn.Module):
         for node in graph.nodes:
             if node.op == "quantize":
                 values[node.outputs[0]] = self._activation(node.name)(values[node.inputs[0]])
-            elif node.name in self._norm_names:
+            elif node.name in self._norm_names and self.norms.training:
                 (found,) = run_node(without_bias(node), values, tensors).values()
-                values[node.outputs[0]] = self.norms[self._norm_names[node.name]](found)
+                values[node.outputs[0]] = self._norm(node)(found)
+            elif node.name in self._norm_names:
+                values.update(run_node(node, values, self._normalised(node, tensors)))
             else:
                 values.update(run_node(node, values, tensors))
             for value in node.inputs:
@@ -132,18 +134,24 @@ class TrainableNetwork(nn.Module):
 
     def _fold(self, node: Node, tensors: dict[str, Tensor], coded: dict[str, CodedWeight]) -> None:
         """Give a layer what its batch norm does."""
-        norm = self.norms[self._norm_names[node.name]]
-        assert isinstance(norm, LayerNorm)
-        gain, bias = (values.cpu() for values in norm.folded())
+        gain, bias = (values.cpu() for values in self._norm(node).folded())
         weight = node.parameters["weight"]
         tensors[node.parameters["bias"]] = bias
         if weight in coded:
             coded[weight] = with_gain(coded[weight], gain, self._compressed.plan.numerics)
         else:
-            axis = 1 if node.op == "conv_transpose" else 0
-            shape = [1] * tensors[weight].ndim
-            shape[axis] = -1
-            tensors[weight] = tensors[weight] * gain.reshape(shape)
+            tensors[weight] = scaled(tensors[weight], gain, node)
+
+    def _normalised(self, node: Node, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a layer's weight and bias with its norm folded in: fixed statistics need no pass of their own."""
+        factor, bias = self._norm(node).folded()
+        weight = node.parameters["weight"]
+        return {weight: scaled(tensors[weight], factor, node), node.parameters["bias"]: bias}
+
+    def _norm(self, node: Node) -> LayerNorm:
+        norm = self.norms[self._norm_names[node.name]]
+        assert isinstance(norm, LayerNorm)
+        return norm
 
     def _learned(self) -> dict[str, Tensor]:
         floats = {name: self.weights[self._names[name]]() for name in self._float_names}

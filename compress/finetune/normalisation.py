@@ -1,8 +1,9 @@
 """Batch norm put back behind folded layers while they are trained, and folded into them again at the end.
 
-Weights of few bits jump from level to level; without normalisation such jumps add up along the network until it falls
-apart. What is put back changes nothing at first: it scales to the deviation and shifts to the mean that the layer's
-output has. Folding it again costs nothing, because codes have one scale per channel that takes its factor up.
+What is put back changes nothing at first: it scales to the deviation and shifts to the mean that the layer's output
+has, and both are learned from there on, in units that mean the same to every channel. Folding it again costs nothing,
+because codes have one scale per channel that takes its factor up. Its statistics may stay, or follow the batches:
+weights of few bits jump from level to level, and normalisation keeps such jumps from adding up along the network.
 """
 
 from collections import Counter
@@ -52,7 +53,7 @@ class LayerNorm(nn.Module):
         self.momentum = MOMENTUM
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output as the next node reads it; ``x`` has no bias yet."""
+        """Return the layer's output as the next node reads it, by its batch's statistics; ``x`` has no bias yet."""
         gain, shift = self._affine()
         return F.batch_norm(
             x,
@@ -60,16 +61,16 @@ class LayerNorm(nn.Module):
             self.get_buffer("running_var"),
             gain,
             shift,
-            training=self.training,
+            training=True,
             momentum=self.momentum,
             eps=self._epsilon,
         )
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Return what the layer's weight is multiplied by per channel, and its bias."""
+        """Return what the layer's weight is multiplied by per channel, and its bias, with gradients."""
         gain, shift = self._affine()
-        factor = (gain / (self.get_buffer("running_var") + self._epsilon).sqrt()).detach()
-        return factor, shift.detach() - self.get_buffer("running_mean") * factor
+        factor = gain / (self.get_buffer("running_var") + self._epsilon).sqrt()
+        return factor, shift - self.get_buffer("running_mean") * factor
 
     def _affine(self) -> tuple[Tensor, Tensor]:
         deviation = self.get_buffer("deviation")
@@ -118,6 +119,13 @@ def _averaged(rows: Sequence[Statistics]) -> Statistics:
         mean=torch.stack([row.mean for row in rows]).mean(0),
         variance=torch.stack([row.variance for row in rows]).mean(0),
     )
+
+
+def scaled(weight: Tensor, factor: Tensor, node: Node) -> Tensor:
+    """Return a layer's weight times a factor per output channel."""
+    shape = [1] * weight.ndim
+    shape[1 if node.op == "conv_transpose" else 0] = -1
+    return weight * factor.reshape(shape)
 
 
 def without_bias(node: Node) -> Node:

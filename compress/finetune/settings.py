@@ -21,13 +21,15 @@ class FineTuning:
     share of another image that is laid over each (Zhang et al. 2018, arXiv:1710.09412; with the float network's scores
     of the blend itself: Beyer et al. 2022, arXiv:2106.05237): of the images that it was trained on, a float network is
     too sure for its scores to say much. ``normalise`` puts batch norm back for the time of training
-    (``compress.finetune.normalisation``).
+    (``compress.finetune.normalisation``). ``batch_statistics`` lets its statistics follow the batches, which are then
+    not blended, because blends have other statistics than images; by default they do so where a weight has at most two
+    bits.
     """
 
     method: str = "lsq"
     epochs: int = 1
-    batch_size: int = 128
-    learning_rate: float = 0.001
+    batch_size: int = 64
+    learning_rate: float = 0.002
     schedule: str = "cosine"
     warmup: float = 0.02
     distillation: float = 1.0
@@ -36,6 +38,7 @@ class FineTuning:
     shift: int = 4
     blend: float = 0.5
     normalise: bool = True
+    batch_statistics: bool | None = None
     seed: int = 0
     device: str = "cpu"
 

@@ -27,6 +27,8 @@ from hwmodels.errors import InputError
 CHECKPOINT_STEPS = 100
 SETTLING_IMAGES, SETTLING_BATCH = 2048, 256
 """Images whose statistics the deployed network takes over, and how many go together."""
+ROUGH_BITS = 2
+"""Weights of so many bits or fewer jump so far that normalisation has to follow."""
 LARGEST_GRADIENT = 1.0
 """The norm of all gradients together is cut to this: the first steps of a 2-bit network are rough."""
 
@@ -101,6 +103,8 @@ class _Run:
         first = torch.split(images[:SETTLING_IMAGES], SETTLING_BATCH)
         self._norms = normalised_layers(compressed, first) if settings.normalise else {}
         student = TrainableNetwork(compressed, start, METHODS.get(settings.method)(), self._norms)
+        self._follows = _follows_batches(compressed, settings)
+        student.norms.train(self._follows)
         self.student = student.to_device(settings.device)
         grids = self.student.grid_parameters()
         known = {id(parameter) for parameter in grids}
@@ -145,8 +149,8 @@ class _Run:
 
     @torch.no_grad()
     def settled(self) -> TrainableNetwork:
-        """Return the student with the statistics that its layers have with their final weights, of plain images."""
-        if self._norms:
+        """Return the student; statistics that followed batches become those of plain images with its final weights."""
+        if self._follows:
             for number, batch in enumerate(torch.split(self._images[:SETTLING_IMAGES], SETTLING_BATCH)):
                 settle(self._norms, number)
                 self.student(self._placed(batch))
@@ -162,7 +166,7 @@ class _Run:
         if settings.augment:
             batch = varied(batch, self._fill, shift=settings.shift, seed=settings.seed, step=self._step)
         blended = None
-        if settings.blend > 0:
+        if settings.blend > 0 and not self._follows:
             blended = blend(len(batch), most=settings.blend, seed=settings.seed, step=self._step)
             batch = blended.of(batch)
         batch = self._placed(batch)
@@ -188,6 +192,12 @@ class _Run:
             loss = loss + (1 - share) * classification(scores, labels, blended)
         penalty = self.student.penalty()
         return loss if penalty is None else loss + penalty
+
+
+def _follows_batches(compressed: Compressed, settings: FineTuning) -> bool:
+    if settings.batch_statistics is not None:
+        return settings.batch_statistics
+    return any(coded.format.bits <= ROUGH_BITS for coded in compressed.coded.values())
 
 
 def factor(settings: FineTuning, step: int, steps: int) -> float:

@@ -80,6 +80,50 @@ def test_training_starts_from_what_post_training_quantization_found() -> None:
         )
 
 
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_statistics_of_normalisation_stay_or_follow_the_batches(batch_statistics: bool) -> None:
+    network = residual()
+    compressed, start = compressed_of(network, low_bit_plan(network))
+    kept: list[dict[str, Tensor]] = []
+
+    def keep(_: Progress, student: TrainableNetwork) -> None:
+        kept.append({name: value.clone() for name, value in student.norms.named_buffers() if "running" in name})
+
+    settings = replace(SETTINGS, epochs=2, batch_statistics=batch_statistics)
+    finetune(compressed, network, images(network, 32), settings=settings, start=start, report=keep)
+
+    assert kept[0]
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0]) != batch_statistics
+
+
+def test_only_weights_of_two_bits_or_fewer_have_statistics_that_follow_the_batches() -> None:
+    network = residual()
+    followed = {}
+
+    for bits in (2, 3):
+        compressed, start = compressed_of(network, low_bit_plan(network, bits=bits))
+
+        def look(_: Progress, student: TrainableNetwork, bits: int = bits) -> None:
+            followed[bits] = student.norms.training
+
+        settings = replace(SETTINGS, epochs=1)
+        finetune(compressed, network, images(network, 16), settings=settings, start=start, report=look)
+
+    assert followed == {2: True, 3: False}
+
+
+def test_images_are_blended_unless_statistics_follow_them() -> None:
+    network = residual()
+    compressed, start = compressed_of(network, low_bit_plan(network))
+
+    def tuned(blend: float, batch_statistics: bool) -> Compressed:
+        settings = replace(SETTINGS, epochs=1, blend=blend, batch_statistics=batch_statistics)
+        return finetune(compressed, network, images(network, 32), settings=settings, start=start)
+
+    assert not same(tuned(0.0, False), tuned(0.5, False))
+    assert same(tuned(0.0, True), tuned(0.5, True))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_kind_of_network_stays_what_it_is(name: str) -> None:
     network = NETWORKS[name]()
