@@ -36,7 +36,6 @@ from compress.structure import analyse
 REPAIRS = ("none", "channel_statistics", "least_squares")
 BEST = Plan(pruner="nisp", repair="least_squares")
 EPOCHS = {27: (2, 49918), 50: (1, 20000)}  # passes, and training images in each
-LEARNING_RATE = 0.004
 RE_ESTIMATION = 2000  # training images that torch-pruning's networks get new batch-norm statistics from
 SIFT = 2000  # test images on which torch-pruning's best criterion is chosen
 
@@ -50,7 +49,7 @@ def main() -> int:
     arguments.add_argument("--losses", type=int, default=192, help="of these, images that losses are measured on (192)")
     arguments.add_argument("--cuts", type=int, nargs="+", choices=(27, 50), default=(27, 50), help="percent to remove")
     arguments.add_argument("--fine-tune", action="store_true", help="train, too: half an hour on one idle core")
-    arguments.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="of training (Adam's)")
+    arguments.add_argument("--learning-rate", type=float, default=FineTuning().learning_rate, help="Adam's")
     arguments.add_argument("--blend", type=float, default=FineTuning().blend, help="largest share of another image")
     arguments.add_argument("--only-fine-tune", action="store_true", help="train, and leave the table of criteria out")
     options = arguments.parse_args()
