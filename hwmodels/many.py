@@ -1,5 +1,6 @@
 """What thousands of plans of one network cost on a device, each different kernel priced once."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,14 +48,29 @@ class Many:
         self._alternatives = alternatives
         self._layout = alternatives.layout
         self._networks = tuple(prepared(network, profile) for network in alternatives.family.networks)
-        for network in self._networks:
-            for kernel in network.kernels:
-                if any(alternatives.owner(name) != alternatives.owner(kernel.name) for name in kernel.fused):
-                    raise InputError("profile.fusion", "merges kernels of several blocks; use estimate", kernel.name)
+        if (kernel := self._merged_across_blocks()) is not None:
+            raise InputError("profile.fusion", "may merge kernels of several blocks; use estimate", kernel)
         self._slots = alternatives.slots(self._networks)
         self._sizes = sizes_of(self._layout, self._pricer.stored_value_bits)
         self._kinds: dict[tuple[object, ...], int] = {}  # kernels that differ in their names alone are of one kind
         self._known: dict[tuple[int, ...], tuple[float, float, int, str | None]] = {}  # by kind and row
+
+    def _merged_across_blocks(self) -> str | None:
+        """Return a kernel that the runtime may merge with what another block's alternative writes, if there is one."""
+        owner, networks = self._alternatives.owner, self._alternatives.family.networks
+        ends = {word for network in networks for kernel in network.kernels for word in (kernel.op, kernel.kind.value)}
+        merging = {rule.second for rule in self._pricer.profile.fusion if rule.first in ends}
+        for network in networks:
+            writer = {name: owner(kernel.name) for kernel in network.kernels for name in kernel.outputs}
+            readers = Counter((name, owner(kernel.name)) for kernel in network.kernels for name in kernel.inputs)
+            for kernel in network.kernels:
+                here = owner(kernel.name)
+                if kernel.macs or merging.isdisjoint((kernel.op, kernel.kind.value)):
+                    continue
+                # What several kernels of a block read is merged with none of them.
+                if any(readers[name, here] == 1 and writer.get(name, here) != here for name in kernel.inputs):
+                    return kernel.name
+        return None
 
     def prices(self) -> ManyPrices:
         """Return what every plan costs."""
