@@ -29,6 +29,7 @@ from service.api.event_hub import EventHub
 from service.api.guard import Guard
 from service.api.same_origin import SameOrigin
 from service.api.security_headers import SecurityHeaders
+from service.api.slow_calls import SlowCalls
 from service.observability.metrics import Measuring, Requests
 from service.pages.login import router as login
 from service.pages.questions import router as questions
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     document.install(app)
     # From the inside out: what is added last sees a request first.
+    app.add_middleware(SlowCalls)
     app.add_middleware(BodyLimit, upload_bytes=settings.max_upload_bytes, other_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, database=services.database, settings=settings)
     names = [name.strip() for name in settings.allowed_hosts.split(",") if name.strip()]

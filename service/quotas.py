@@ -6,18 +6,34 @@ from service.errors import ConflictError, TooManyError
 from service.settings import Settings
 from service.store.artifact_uses import ArtifactUses
 from service.store.jobs import Jobs
+from service.store.uploads import Devices
 
 WAIT_FOR_A_PLACE_S = 60
 
 
 def check_jobs(connection: Connection, settings: Settings, owner: str, *, besides: int = 0) -> None:
-    """Raise ``TooManyError`` if an owner has as many jobs that have not ended as anybody may, ``besides`` new ones."""
+    """Raise if an owner has as many jobs, ``besides`` new ones, as anybody may.
+
+    Raises:
+        TooManyError: As many have not ended; some will.
+        ConflictError: As many are stored.
+    """
     if Jobs(connection, owner).unfinished_count() - besides >= settings.owner_jobs:
         raise TooManyError(
             f"an owner may have {settings.owner_jobs} jobs that have not ended; wait for one, or cancel one",
             code="job_quota",
             retry_after_s=WAIT_FOR_A_PLACE_S,
         )
+    if Jobs(connection, owner).count() - besides >= settings.owner_kept_jobs:
+        raise ConflictError(
+            f"an owner may keep {settings.owner_kept_jobs} jobs, ended ones too; delete some", code="kept_jobs_quota"
+        )
+
+
+def check_devices(connection: Connection, settings: Settings, owner: str) -> None:
+    """Raise ``ConflictError`` if an owner has more devices than anybody may add; one was just added."""
+    if Devices(connection, owner).count() > settings.owner_devices:
+        raise ConflictError(f"an owner may add {settings.owner_devices} devices", code="device_quota")
 
 
 def check_storage(connection: Connection, settings: Settings, owner: str, *, more: int = 0) -> None:

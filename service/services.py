@@ -27,6 +27,8 @@ class Services:
     ingest: IngestClient
     upload_threads: CapacityLimiter
     """Uploads that may be in work at once; they wait here and not in the threads that answer everybody else."""
+    readiness_threads: CapacityLimiter
+    """Those that look whether all is well; they wait for nobody who wants something else."""
     fits: FitCache = field(default_factory=FitCache)
     """What fit checks have found."""
     owner: str = LOCAL_OWNER
@@ -47,6 +49,7 @@ class Services:
             artifacts=ArtifactStore(settings.artifacts_url),
             ingest=IngestClient(scratch=settings.temporary, limits=limits, concurrency=settings.ingest_concurrency),
             upload_threads=CapacityLimiter(2 * settings.ingest_concurrency),
+            readiness_threads=CapacityLimiter(2),
         )
 
     def for_owner(self, owner: str) -> "Services":

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     """Longest JSON body (uploads have their own limit)."""
     owner_jobs: PositiveInt = Field(default=200, validation_alias="TIGHTFIT_OWNER_JOBS")
     """Jobs of one owner that may wait or run."""
+    owner_kept_jobs: PositiveInt = Field(default=100_000, validation_alias="TIGHTFIT_OWNER_KEPT_JOBS")
+    """Jobs of one owner that are stored, ended ones too."""
+    owner_devices: PositiveInt = Field(default=500, validation_alias="TIGHTFIT_OWNER_DEVICES")
+    """Device profiles that one owner may add."""
     owner_bytes: PositiveInt = Field(default=100 * GIB, validation_alias="TIGHTFIT_OWNER_BYTES")
     """What the models, data sets and checkpoints of one owner may take."""
     retention_days: float = Field(default=0.0, ge=0.0, validation_alias="TIGHTFIT_RETENTION_DAYS")

@@ -122,6 +122,7 @@ def submit(
         epoch=0,
     )
     with services.database.write() as connection:
+        Jobs(connection).lock_submissions()
         found, new = Jobs(connection).submit(job)
         if new:
             check_jobs(connection, services.settings, services.owner, besides=1)

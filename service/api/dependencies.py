@@ -19,11 +19,11 @@ NOBODY = ""
 """An owner of nothing."""
 
 
-def _principal(request: Request) -> Principal:
+async def _principal(request: Request) -> Principal:
     return cast(Principal, request.scope[PRINCIPAL])
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services = cast(Services, request.app.state.services)
     principal: Principal | None = request.scope.get(PRINCIPAL)  # none: a route that strangers may ask
     return services.for_owner(NOBODY if principal is None else principal.owner)

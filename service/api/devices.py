@@ -10,6 +10,7 @@ from hwmodels.profile import Profile, builtin_profiles, json_schema, load_profil
 from service.api.dependencies import ServicesOf
 from service.api.schemas import DeviceRead, DeviceSummary, Page
 from service.errors import ConflictError, NotFoundError
+from service.quotas import check_devices
 from service.store.identifiers import new_id
 from service.store.records import DeviceRecord
 from service.store.rows import moment
@@ -56,6 +57,8 @@ def add_device(
     )
     with services.database.write() as connection:
         _, new = Devices(connection).add(row)
+        if new:
+            check_devices(connection, services.settings, services.owner)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/devices/{checked.name}"
     return _read(checked)

@@ -1,5 +1,6 @@
 """``/healthz``, ``/readyz`` and ``/metrics``."""
 
+import logging
 from collections.abc import Callable
 
 import anyio
@@ -13,7 +14,13 @@ from service.services import Services
 from service.store.dispatchers import all_dispatchers
 from service.store.migrate import is_current
 
+logger = logging.getLogger(__name__)
+
 router = APIRouter(tags=["health"])
+
+
+class NotReadyError(Exception):
+    """Something is not as it must be, in words that anybody may read."""
 
 
 @router.get("/healthz")
@@ -28,7 +35,7 @@ async def readyz(services: ServicesOf, response: Response) -> Health:
 
     ``dispatch`` says whether somebody runs jobs, and whether Ray answers there; without that, jobs wait.
     """
-    checks = await anyio.to_thread.run_sync(_check, services)
+    checks = await anyio.to_thread.run_sync(_check, services, limiter=services.readiness_threads)
     ready = all(answer == "ok" for name, answer in checks.items() if name != "dispatch")
     response.status_code = 200 if ready else 503
     return Health(status="ok" if ready else "unavailable", checks=checks)
@@ -56,19 +63,22 @@ def _dispatch(services: Services) -> None:
     with services.database.read() as connection:
         found = [row for row in all_dispatchers(connection) if row.alive]
     if not found:
-        raise LookupError("no dispatcher was heard of for a minute")
+        raise NotReadyError("no dispatcher was heard of for a minute")
     if all(row.ray != "ok" for row in found):
-        raise RuntimeError(found[0].ray)
+        raise NotReadyError(found[0].ray)
 
 
 def _tables(services: Services) -> None:
     if not is_current(services.database):
-        raise RuntimeError("not at the newest revision; `tightfit serve` upgrades them")
+        raise NotReadyError("not at the newest revision; `tightfit serve` upgrades them")
 
 
 def _outcome(check: Callable[[], None]) -> str:
     try:
         check()
-    except Exception as error:  # whatever it is, it is the answer
-        return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+    except NotReadyError as error:
+        return str(error)
+    except Exception as error:  # strangers may ask: what a driver says of hosts and users is for the log
+        logger.warning("not ready: %s", error)
+        return f"does not answer ({type(error).__name__})"
     return "ok"

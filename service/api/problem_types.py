@@ -37,6 +37,8 @@ PROBLEMS: dict[str, str] = {
     "invalid_plan": "The plan is not one, or does not fit the network.",
     "invalid_profile": "The device profile breaks a rule.",
     "job_is_running": "The job runs; cancel it first.",
+    "kept_jobs_quota": "The owner keeps as many jobs as anybody may, ended ones too; delete some.",
+    "device_quota": "The owner has added as many devices as anybody may.",
     "job_quota": "The owner has as many jobs as anybody may have at once; `Retry-After` says when to try again.",
     "label_out_of_range": "A label is negative, or the network has no output for it.",
     "labels_missing": "The archive has no array `y`.",

@@ -6,9 +6,10 @@ which those who name files take, too.
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, delete, func, select
 
 from service.artifacts import Artifact
+from service.store.database import lock
 from service.store.rows import insert_unless_there
 from service.store.tables import artifact_uses
 
@@ -23,8 +24,7 @@ class ArtifactUses:
 
     def lock(self) -> None:
         """Keep others from naming or ending artefacts until the transaction ends; on SQLite every write does."""
-        if self._connection.dialect.name == "postgresql":
-            self._connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        lock(self._connection, _LOCK)
 
     def add(self, owner: str, holder: str, artifacts: Iterable[Artifact]) -> None:
         """Say that a model, a data set or a job of an owner needs these."""

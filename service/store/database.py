@@ -118,6 +118,12 @@ def owner_of(connection: Connection) -> str:
     return str(connection.get_execution_options().get(_OWNER, LOCAL_OWNER))
 
 
+def lock(connection: Connection, key: int) -> None:
+    """Keep others who ask for the same key waiting until the transaction ends; on SQLite every write does."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
 def _note_use(connection: object, record: ConnectionPoolEntry) -> None:
     record.info[_USED] = time.monotonic()
 

@@ -1,5 +1,6 @@
 """Jobs as users handle them. What a dispatcher does with a job is in ``leases``."""
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 
 from service.errors import ConflictError, NotFoundError
 from service.store.artifact_uses import ArtifactUses
-from service.store.database import database_now, owner_of
+from service.store.database import database_now, lock, owner_of
 from service.store.events import Events
 from service.store.records import JobRecord
 from service.store.rows import insert_unless_there, moment
@@ -84,6 +85,16 @@ class Jobs:
         """Return how many jobs have not ended."""
         query = select(func.count()).where(jobs.c.owner == self._owner, jobs.c.status.not_in(ENDED))
         return int(self._connection.execute(query).scalar_one())
+
+    def count(self) -> int:
+        """Return how many jobs there are, ended or not."""
+        query = select(func.count()).where(jobs.c.owner == self._owner)
+        return int(self._connection.execute(query).scalar_one())
+
+    def lock_submissions(self) -> None:
+        """Let no other job of the owner be submitted until the transaction ends: what is counted stays right."""
+        digest = hashlib.sha256(f"jobs of {self._owner}".encode()).digest()
+        lock(self._connection, int.from_bytes(digest[:8], signed=True))
 
     def trial_counts(self, rows: Collection[JobRecord]) -> dict[str, dict[str, int]]:
         """Return the number of trials of each job by their status; those of jobs that keep no count are counted."""

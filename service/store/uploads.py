@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, delete, exists, func, select
 
 from service.errors import ConflictError
 from service.store.artifact_uses import ArtifactUses
@@ -116,6 +116,11 @@ class Devices:
         query = select(devices).where(devices.c.owner == self._owner, devices.c.name == name)
         row = self._connection.execute(query).one_or_none()
         return None if row is None else record(DeviceRecord, row)
+
+    def count(self) -> int:
+        """Return how many profiles there are."""
+        query = select(func.count()).where(devices.c.owner == self._owner)
+        return int(self._connection.execute(query).scalar_one())
 
     def all(self) -> list[DeviceRecord]:
         """Return every profile, by name."""

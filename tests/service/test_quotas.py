@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,15 +11,17 @@ from sqlalchemy import update
 
 from service.artifacts import Artifact, ArtifactStore
 from service.errors import ConflictError, TooManyError
-from service.quotas import check_jobs, check_storage
+from service.quotas import check_devices, check_jobs, check_storage
 from service.retention import discard, remove_ray_sessions, sweep
 from service.settings import Settings
 from service.store.artifact_uses import ArtifactUses
 from service.store.database import Database
+from service.store.identifiers import new_id
 from service.store.jobs import Jobs
+from service.store.records import DeviceRecord
 from service.store.rows import moment
 from service.store.tables import jobs, models
-from service.store.uploads import Datasets, Models
+from service.store.uploads import Datasets, Devices, Models
 from tests.service.store.rows import DATASET, MODEL, job, submitted
 
 DAY = timedelta(days=1)
@@ -47,6 +50,47 @@ def test_who_has_enough_jobs_waits_and_others_do_not(database: Database, setting
         check_jobs(connection, limits, "local")
 
     assert error.value.retry_after_s > 0
+
+
+def test_ended_jobs_and_devices_have_their_bounds_too(database: Database, settings: Callable[..., Settings]) -> None:
+    limits = settings(owner_kept_jobs=2, owner_devices=1)
+    with database.write() as connection:
+        Jobs(connection).cancel(submitted(connection).id)
+        check_jobs(connection, limits, "local")
+        Jobs(connection).cancel(submitted(connection, job()).id)
+        with pytest.raises(ConflictError, match="may keep 2 jobs"):
+            check_jobs(connection, limits, "local")
+        for number in range(2):
+            check_devices(connection, limits, "ann")
+            Devices(connection, "ann").add(
+                DeviceRecord(id=new_id(), owner="ann", name=f"board {number}", profile={}, created_at=moment())
+            )
+        with pytest.raises(ConflictError, match="may add 1 devices"):
+            check_devices(connection, limits, "ann")
+        check_devices(connection, limits, "local")
+
+
+def test_submissions_at_once_do_not_exceed_the_bound(database: Database, settings: Callable[..., Settings]) -> None:
+    limits = settings(owner_jobs=3)
+    with database.write() as connection:
+        submitted(connection)  # with the model and the data that the others name, too
+
+    def submit(number: int) -> bool:
+        try:
+            with database.write() as connection:
+                Jobs(connection).lock_submissions()
+                Jobs(connection).submit(job())
+                check_jobs(connection, limits, "local", besides=1)
+        except TooManyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(submit, range(16)))
+
+    with database.read() as connection:
+        assert Jobs(connection).unfinished_count() == 3
+    assert taken.count(True) == 2
 
 
 def test_what_is_stored_counts_against_its_owner_until_it_goes(
