@@ -18,7 +18,7 @@ from workers.spec import DeviceTarget, JobSpec, Limits
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 Empty = BeforeValidator(lambda value: value or None)  # a form sends what was left open as an empty text
-Text = Annotated[str | None, Empty, Query(max_length=100)]
+Text = Annotated[Annotated[str, Field(max_length=100)] | None, Empty, Query()]
 Bound = Annotated[Annotated[float, Field(gt=0)] | None, Empty, Query()]
 Bytes = Annotated[Annotated[int, Field(gt=0)] | None, Empty, Query()]
 Share = Annotated[Annotated[float, Field(ge=0, le=1)] | None, Empty, Query()]

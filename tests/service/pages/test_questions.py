@@ -45,7 +45,7 @@ def shown(text: str) -> list[str]:
 
 def test_other_limits_show_another_front(get: Get, job_id: str) -> None:
     # Measured on the Pi in ms and accuracy: 1 (1, 0.91), 4 (2, 0.95), 3 (3.5, 0.97), 5 (5, 0.98).
-    free = get(f"/jobs/{job_id}/parts/rerank?device={PI}&x=latency_ms&latency_ms=&energy_mj=")
+    free = get(f"/jobs/{job_id}/parts/rerank?device={PI}&x=&latency_ms=&energy_mj=")
     tight = get(f"/jobs/{job_id}/parts/rerank?device={PI}&x=latency_ms&latency_ms=2.5")
 
     assert shown(free.text) == ["trial 5", "trial 3", "trial 4", "trial 1"]
@@ -68,4 +68,4 @@ def test_what_is_not_known_is_named(get: Get, job_id: str, query: str) -> None:
 
 
 def test_a_trial_that_is_not_there_has_no_reasons(get: Get, job_id: str) -> None:
-    assert get(f"/trials/{job_id}-99/parts/why").status_code == 404
+    assert get(f"/trials/{job_id}-99/parts/why?device=&other=").status_code == 404
