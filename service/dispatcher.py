@@ -45,6 +45,7 @@ class Dispatcher:
         self._evaluators = evaluators
         self._name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._runs: list[JobRun] = []
+        self._busy_s = 0.0  # of runs that have ended
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -56,7 +57,9 @@ class Dispatcher:
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
         renewed, said = time.monotonic(), -SAY_S
         while not self._stopping.wait(LOOK_S):
-            self._runs = [run for run in self._runs if run.alive]
+            ended = [run for run in self._runs if not run.alive]
+            self._busy_s += sum(run.busy_s for run in ended)
+            self._runs = [run for run in self._runs if run not in ended]
             try:
                 if time.monotonic() - renewed > self._settings.lease_seconds / RENEWALS_PER_LEASE:
                     renewed = time.monotonic()
@@ -78,7 +81,18 @@ class Dispatcher:
     def _say(self) -> None:
         state = "ok" if ray.is_initialized() else "Ray is not joined"
         with self._database.write() as connection:
-            say(connection, self._name, evaluators=self._evaluators, running=len(self._runs), ray=state)
+            say(
+                connection,
+                self._name,
+                evaluators=self._evaluators,
+                running=len(self._runs),
+                ray=state,
+                busy_s=self._busy(),
+            )
+
+    def _busy(self) -> float:
+        """Return the seconds that evaluators have worked on trials since this dispatcher started."""
+        return self._busy_s + sum(run.busy_s for run in self._runs)
 
     def _sweep(self) -> None:
         while True:

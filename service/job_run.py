@@ -23,7 +23,7 @@ from service.store.states import JobStatus, Request
 from service.store.trials import Trials
 from service.store.uploads import Datasets, Models
 from workers.cluster import DriverLostError, RunningDriver
-from workers.events import Evaluation, Origin, Trial, TrialStatus
+from workers.events import Evaluation, Event, Origin, Trial, TrialEnded, TrialStatus
 from workers.start import DriverStart
 
 HONOURED = {Request.CANCEL: JobStatus.CANCELLED, Request.PAUSE: JobStatus.PAUSED}
@@ -41,6 +41,8 @@ class JobRun:
         self, settings: Settings, database: Database, artifacts: ArtifactStore, job: JobRecord, *, evaluators: int
     ) -> None:
         self.job = job
+        self.busy_s = 0.0
+        """Seconds that evaluators have worked on the trials that were stored."""
         self._settings = settings
         self._database = database
         self._artifacts = artifacts
@@ -137,6 +139,7 @@ class JobRun:
                 if events:
                     self.job = recorder.commit([event for _, event in events], spent_s=now - since)
                     acknowledged, since = events[-1][0], now
+                    self.busy_s += sum(_worked_s(event) for _, event in events)
                 if self.job.ended or self._honoured(look=not events):
                     return False
                 if trouble_since is not None:
@@ -236,6 +239,12 @@ class JobRun:
 def _cause(error: Exception) -> str:
     """Return an error in a line, without the paths that those of files tell."""
     return (isinstance(error, OSError) and error.strerror) or (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _worked_s(event: Event) -> float:
+    """Return how long an evaluator has worked on what is reported."""
+    found = event.trial.evaluation if isinstance(event, TrialEnded) else None
+    return 0.0 if found is None else sum(found.seconds.get(part, 0.0) for part in ("apply", "forward"))
 
 
 def _document(data: bytes) -> Mapping[str, Any]:

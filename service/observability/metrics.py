@@ -103,11 +103,16 @@ def stored_lines(connection: Connection) -> Iterator[str]:
     first = connection.execute(oldest).scalar_one_or_none()
     age = 0.0 if first is None else max(0.0, time.time() - first.timestamp())
     yield from metric("tightfit_queue_age_seconds", "gauge", "Age of the oldest job that waits.", [((), age)])
-    for name, text in (("evaluators", "Evaluators per job."), ("running", "Jobs in hand."), ("age_s", "Last seen.")):
-        column = (database_now() - dispatchers.c.seen_at) if name == "age_s" else dispatchers.c[name]
+    for name, kind, text, column in (
+        ("evaluators", "gauge", "Evaluators per job.", dispatchers.c.evaluators),
+        ("running", "gauge", "Jobs in hand.", dispatchers.c.running),
+        ("evaluator_busy_seconds", "counter", "Time that evaluators worked on trials.", dispatchers.c.busy_s),
+        ("age_seconds", "gauge", "Last seen.", database_now() - dispatchers.c.seen_at),
+    ):
         rows = connection.execute(select(dispatchers.c.name, column))
-        values = [((("dispatcher", row[0]),), row[1]) for row in rows]
-        yield from metric(f"tightfit_dispatcher_{name.replace('age_s', 'age_seconds')}", "gauge", text, values)
+        yield from metric(
+            f"tightfit_dispatcher_{name}", kind, text, [((("dispatcher", row[0]),), row[1]) for row in rows]
+        )
 
 
 def metric(name: str, kind: str, text: str, values: Iterable[tuple[Labels, float]]) -> Iterator[str]:

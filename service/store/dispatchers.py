@@ -27,11 +27,18 @@ class DispatcherRecord:
         return self.age_s < SILENT_S
 
 
-def say(connection: Connection, name: str, *, evaluators: int, running: int, ray: str) -> None:
+def say(connection: Connection, name: str, *, evaluators: int, running: int, ray: str, busy_s: float = 0.0) -> None:
     """Let a dispatcher say how it stands; those of long ago are forgotten."""
     gone = (dispatchers.c.name == name) | (dispatchers.c.seen_at < database_now() - FORGOTTEN_S)
     connection.execute(delete(dispatchers).where(gone))
-    values = {"name": name, "evaluators": evaluators, "running": running, "ray": ray[:200], "seen_at": database_now()}
+    values = {
+        "name": name,
+        "evaluators": evaluators,
+        "running": running,
+        "ray": ray[:200],
+        "busy_s": busy_s,
+        "seen_at": database_now(),
+    }
     connection.execute(insert(dispatchers).values(**values))
 
 

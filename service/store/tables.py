@@ -206,6 +206,7 @@ dispatchers = Table(
     Column("evaluators", Integer, nullable=False),
     Column("running", Integer, nullable=False),
     Column("ray", String(200), nullable=False),  # "ok", or what is wrong
+    Column("busy_s", Double, nullable=False, server_default="0"),  # that evaluators have worked on trials for it
     Column("seen_at", Double, nullable=False),  # seconds since 1970 on the database's clock
 )
 

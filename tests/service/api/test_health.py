@@ -36,6 +36,16 @@ def test_readiness_says_when_somebody_runs_jobs(running: Running) -> None:
     assert (ill.status_code, ill.json()["checks"]["dispatch"]) == (200, "gone")
 
 
+def test_metrics_say_how_busy_evaluators_were(running: Running) -> None:
+    with running.services.database.write() as connection:
+        say(connection, "one", evaluators=2, running=1, ray="ok", busy_s=12.5)
+    text = running.http.get("/metrics").text
+    with running.services.database.write() as connection:
+        connection.execute(dispatchers.delete())
+
+    assert 'tightfit_dispatcher_evaluator_busy_seconds{dispatcher="one"} 12.5' in text
+
+
 def test_metrics_count_answers_by_route_and_jobs_by_status(http: httpx.Client) -> None:
     http.get("/v1/devices/none")
 
