@@ -95,8 +95,29 @@ def place(
         graph: A folded network's graph without ``quantize`` nodes.
         activation_bits: Width by name of each quantized layer; 32 leaves its input as it is. Others stay float.
         other_bits: Width of other stored values.
-        function_inputs: ``fused`` as said above; ``stored``: what a quantized layer hands to a function of
-            ``FUNCTION_OPS`` is one of the other stored values, as with runtimes that run these by themselves.
+        function_inputs: ``fused`` as said above; ``stored``: those of ``FUNCTION_OPS`` read stored values as additions
+            do, as with runtimes that run them by themselves.
+
+    Raises:
+        UnknownNameError: There is no such way of feeding functions.
+    """
+    operand_ops = operand_ops_of(function_inputs)
+    inside = _values_between(graph, activation_bits)
+    wants = _Wants(graph)
+    for node in reversed(graph.nodes):
+        if node.op in PASSING_OPS and _keeps_zero(node) and wants.hoist(node):
+            continue
+        for index, value in enumerate(node.inputs):
+            bits = _wanted(node, index, value, activation_bits, other_bits, inside, operand_ops)
+            if bits is not None:
+                wants.add(value, bits, (node.name, index))
+            else:
+                wants.keep_float(value)
+    return _stored_operands(graph, wants.points())
+
+
+def operand_ops_of(function_inputs: str) -> frozenset[str]:
+    """Return the operators that read stored values between quantized layers.
 
     Raises:
         UnknownNameError: There is no such way of feeding functions.
@@ -105,20 +126,7 @@ def place(
         raise UnknownNameError(
             "numerics.function_inputs", f"must be one of {', '.join(FUNCTION_INPUTS)}", function_inputs
         )
-    layers = {node.outputs[0] for node in graph.nodes if node.name in activation_bits}
-    stored = layers if function_inputs == "stored" else set()
-    inside = _values_between(graph, activation_bits)
-    wants = _Wants(graph)
-    for node in reversed(graph.nodes):
-        if node.op in PASSING_OPS and _keeps_zero(node) and wants.hoist(node):
-            continue
-        for index, value in enumerate(node.inputs):
-            bits = _wanted(node, index, value, activation_bits, other_bits, inside, stored)
-            if bits is not None:
-                wants.add(value, bits, (node.name, index))
-            else:
-                wants.keep_float(value)
-    return _stored_operands(graph, wants.points())
+    return OPERAND_OPS | FUNCTION_OPS if function_inputs == "stored" else OPERAND_OPS
 
 
 def insert(graph: Graph, points: tuple[QuantizePoint, ...], grids: Mapping[QuantizePoint, ActivationGrid]) -> Graph:
@@ -279,13 +287,11 @@ def _wanted(
     activation_bits: Mapping[str, int],
     other_bits: int,
     inside: set[str],
-    stored: set[str],
+    operand_ops: frozenset[str],
 ) -> int | None:
     if node.name in activation_bits:
         return activation_bits[node.name] if index == 0 and activation_bits[node.name] < FLOAT_BITS else None
-    if node.op in FUNCTION_OPS and value in stored:
-        return other_bits
-    return other_bits if node.op in OPERAND_OPS and value in inside else None
+    return other_bits if node.op in operand_ops and value in inside else None
 
 
 def _keeps_zero(node: Node) -> bool:

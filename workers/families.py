@@ -8,7 +8,7 @@ import numpy as np
 
 from compress.network.graph import Network
 from compress.operators.labels import operator_choice
-from compress.placement import LAYER_OPS, OPERAND_OPS, PASSING_OPS
+from compress.placement import LAYER_OPS, PASSING_OPS, operand_ops_of
 from compress.plan import LayerBits, OperatorChoice, Plan
 from compress.structure import Structure, kept_channels, restructure
 from compress.workload import workload
@@ -74,7 +74,7 @@ class FamilyOfPlans:
             channels=tuple(channels),
             group_sizes=self._groups,
             layers=frozenset(layers),
-            operands=OPERAND_OPS,
+            operands=operand_ops_of(self._sample.numerics.function_inputs),
             passing=PASSING_OPS | {"concat"},
             other_bits=self._sample.numerics.other_bits,
         )
