@@ -61,6 +61,7 @@ def main() -> None:
         "float_accuracy": accuracy / 100,
         "images": len(test),
         "training_images": len(training),
+        "settings": [_settings(options, method, options.epochs).to_json() for method in options.methods],
         "rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows],
     }
     common.report("finetuning", figures, path=options.json)
@@ -81,14 +82,7 @@ def _train_width(network: Network, width: str, training: Tensor, options: Namesp
     for method, epochs in runs:
         if epochs == 0:
             continue
-        settings = FineTuning(
-            method=method,
-            epochs=epochs,
-            learning_rate=options.learning_rate,
-            batch_size=options.batch_size,
-            blend=options.blend,
-            augment=True,
-        )
+        settings = _settings(options, method, epochs)
         folder = None
         if options.checkpoints is not None:
             folder = options.checkpoints / f"{width.replace('/', '-')}-{method}-{epochs}"
@@ -103,6 +97,17 @@ def _train_width(network: Network, width: str, training: Tensor, options: Namesp
             report=_say,
         )
         measured(width, method, epochs, tuned.network, time.process_time() - start)
+
+
+def _settings(options: Namespace, method: str, epochs: int) -> FineTuning:
+    return FineTuning(
+        method=method,
+        epochs=epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        blend=options.blend,
+        augment=True,
+    )
 
 
 def _say(progress: Progress, _: object) -> None:
