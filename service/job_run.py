@@ -119,7 +119,9 @@ class JobRun:
         recorder = Recorder(
             self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
         )
-        self._driver = RunningDriver(start, evaluators=self._evaluators)
+        self._driver = RunningDriver(
+            start, evaluators=self._evaluators, memory_bytes=self._settings.evaluator_memory_bytes
+        )
         try:
             return self._drive(self._driver, recorder)
         except DriverLostError as error:

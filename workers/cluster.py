@@ -56,10 +56,11 @@ class RunningDriver:
     Args:
         start: The job, and what earlier runs of it have found.
         evaluators: How many evaluators it may use; each takes a CPU of the cluster.
+        memory_bytes: What each may take beyond what it has after its start; 0 is what there is.
     """
 
-    def __init__(self, start: DriverStart, *, evaluators: int) -> None:
-        self._actor: Any = ray.remote(_DriverActor).options(num_cpus=0).remote(start, evaluators)
+    def __init__(self, start: DriverStart, *, evaluators: int, memory_bytes: int = 0) -> None:
+        self._actor: Any = ray.remote(_DriverActor).options(num_cpus=0).remote(start, evaluators, memory_bytes)
 
     def advance(self, acknowledged: int) -> Sequence[tuple[int, Event]]:
         """Acknowledge events up to a number and return those after it; takes a fraction of a second.
@@ -81,11 +82,11 @@ class RunningDriver:
 class _DriverActor:
     """The thin Ray side of a driver. Imports the driver, and with it torch, only where it runs."""
 
-    def __init__(self, start: DriverStart, evaluators: int) -> None:
+    def __init__(self, start: DriverStart, evaluators: int, memory_bytes: int) -> None:
         from workers.driver import Driver
         from workers.pool import RayPool
 
-        self._driver = Driver(start, lambda job: RayPool(job, size=evaluators))
+        self._driver = Driver(start, lambda job: RayPool(job, size=evaluators, memory_bytes=memory_bytes))
 
     def advance(self, acknowledged: int) -> Sequence[tuple[int, Event]]:
         """Run ``Driver.advance``."""

@@ -1,5 +1,6 @@
 """A few evaluators, each doing one thing at a time: as Ray actors, or in this very thread."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from workers.evaluator import Evaluator
+from workers.ingest.confinement import limit_memory
 from workers.job import JobData
 
 EVALUATOR_CPUS = 1
@@ -42,10 +44,15 @@ class Pool(Protocol):
 
 
 class RayPool:
-    """Evaluators as Ray actors. Network and data are put into the object store once, for all of them."""
+    """Evaluators as Ray actors. Network and data are put into the object store once, for all of them.
 
-    def __init__(self, job: JobData, *, size: int) -> None:
+    Each may take ``memory_bytes`` beyond what it has after its start (0: what there is). One call that asks for more
+    fails with the reason; its evaluator and everybody else go on.
+    """
+
+    def __init__(self, job: JobData, *, size: int, memory_bytes: int = 0) -> None:
         self.size = size
+        self._memory_bytes = memory_bytes
         self._job = ray.put(job)
         self._actors: list[Any] = [self._new_actor() for _ in range(size)]
         self._calls: dict[ray.ObjectRef[Any], int] = {}
@@ -89,7 +96,7 @@ class RayPool:
             return Finished(slot=slot, error=_reason(error), lost=True)
 
     def _new_actor(self) -> Any:
-        return ray.remote(_EvaluatorActor).options(num_cpus=EVALUATOR_CPUS).remote(self._job)
+        return ray.remote(_EvaluatorActor).options(num_cpus=EVALUATOR_CPUS).remote(self._job, self._memory_bytes)
 
 
 class LocalPool:
@@ -128,11 +135,13 @@ class LocalPool:
 class _EvaluatorActor:
     """The thin Ray side of an evaluator."""
 
-    def __init__(self, job: JobData) -> None:
+    def __init__(self, job: JobData, memory_bytes: int) -> None:
         import torch
 
         torch.set_num_threads(1)
         self._evaluator = Evaluator(job)
+        if memory_bytes and sys.platform == "linux":
+            limit_memory(memory_bytes)
 
     def call(self, method: str, arguments: Mapping[str, Any]) -> Any:
         """Run one method of the evaluator."""

@@ -61,7 +61,7 @@ def test_a_job_waits_for_its_database(tmp_path: Path) -> None:
         try:
             service.start()
             job = service.submit(budget={"trials": TRIALS})
-            wait_for(lambda: service.ended(job) >= 2)
+            wait_for(lambda: service.ended(job) >= 2, seconds=LONGEST_S)
 
             database.stop()
             away = service.http.get(f"/v1/jobs/{job}")
@@ -85,7 +85,7 @@ def test_a_job_waits_for_the_store_of_its_artefacts(tmp_path: Path) -> None:
     try:
         service.start()
         job = service.submit(budget={"trials": TRIALS})
-        wait_for(lambda: service.ended(job) >= 2)
+        wait_for(lambda: service.ended(job) >= 2, seconds=LONGEST_S)
 
         store.rename(aside)
         upload = service.http.post("/v1/devices", json={})
@@ -111,7 +111,7 @@ def test_a_job_waits_for_room_on_a_full_disk(tmp_path: Path) -> None:
         try:
             service.start()
             job = service.submit(budget={"trials": TRIALS})
-            wait_for(lambda: service.ended(job) >= 2)
+            wait_for(lambda: service.ended(job) >= 2, seconds=LONGEST_S)
 
             filler = disk / "filler"
             fill(filler)

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -100,6 +101,24 @@ def test_an_evaluation_that_raises_keeps_its_evaluator_and_gives_the_reason(star
 
     assert not failed.lost
     assert failed.error == "ValueError: plan schema_version must be 1, got 99"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on memory are Linux's")
+def test_who_runs_out_of_memory_fails_alone_with_the_reason(start: DriverStart) -> None:
+    job = load_job(start)
+    bounded, unharmed = RayPool(job, size=1, memory_bytes=2**20), RayPool(job, size=1)
+    bounded.submit(0, "prepare")
+    unharmed.submit(0, "prepare")
+    (failed,), (prepared,) = _waited(bounded), _waited(unharmed)
+    bounded.close()
+    unharmed.close()
+
+    assert not failed.lost
+    assert failed.error is not None
+    assert "memory" in failed.error.lower()
+    assert prepared.error is None
 
 
 def test_at_least_one_cpu_is_usable() -> None:

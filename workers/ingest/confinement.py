@@ -22,10 +22,15 @@ def confine(limits: Limits) -> None:
     _lower(resource.RLIMIT_CORE, 0)
     if sys.platform == "linux":
         # The address space is mostly mapped libraries and says little; private writable memory is what counts.
-        _lower(resource.RLIMIT_DATA, _data_bytes() + limits.memory_bytes)
+        limit_memory(limits.memory_bytes)
         prctl = ctypes.CDLL(None, use_errno=True).prctl
         prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Let this process take so much more memory than it has now; what asks for more fails and can be caught."""
+    _lower(resource.RLIMIT_DATA, _data_bytes() + more_bytes)
 
 
 def _lower(kind: int, value: int) -> None:
