@@ -19,8 +19,12 @@ class Counting:
         await self.read.wait()
 
 
-async def nothing(message: Message | None = None) -> Message:
+async def received() -> Message:
     return {}
+
+
+async def sent(message: Message) -> None:
+    pass
 
 
 def inside_of(path: str, *, calls: int, answered: bool = False) -> int:
@@ -33,7 +37,7 @@ def inside_of(path: str, *, calls: int, answered: bool = False) -> int:
             app.answer.set()
         async with anyio.create_task_group() as group:
             for _ in range(calls):
-                group.start_soon(middleware, {"type": "http", "path": path}, nothing, nothing)
+                group.start_soon(middleware, {"type": "http", "path": path}, received, sent)
             await anyio.wait_all_tasks_blocked()
             found = app.inside
             app.answer.set()
