@@ -94,7 +94,8 @@ def main() -> None:
     print(f"probes: {bench.probe_equivalents:.1f} full-evaluation equivalents")
     if options.svg is not None:
         series = {name: _median_curve(runs) for name, runs in curves.items()}
-        title = f"Hypervolume by evaluations (median of {options.seeds} seeds)"
+        fewest = min(map(len, curves.values()))  # the time may end before the last seeds begin
+        title = f"Hypervolume by evaluations (median of {fewest} seed{'s' * (fewest != 1)})"
         options.svg.write_text(line_chart(series, title=title, x="evaluations", y="hypervolume", rule=goal))
     figures = {
         "goal": goal,
