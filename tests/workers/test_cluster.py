@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 
@@ -108,7 +109,9 @@ def test_an_evaluation_that_raises_keeps_its_evaluator_and_gives_the_reason(star
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on memory are Linux's")
 def test_who_runs_out_of_memory_fails_alone_with_the_reason(start: DriverStart) -> None:
     job = load_job(start)
-    bounded, unharmed = RayPool(job, size=1, memory_bytes=2**20), RayPool(job, size=1)
+    many = replace(job.split, calibration=np.tile(job.split.calibration, 500))
+    bounded = RayPool(replace(job, split=many), size=1, memory_bytes=2**26)  # enough for what is not repeated
+    unharmed = RayPool(job, size=1, memory_bytes=2**26)
     bounded.submit(0, "prepare")
     unharmed.submit(0, "prepare")
     (failed,), (prepared,) = _waited(bounded), _waited(unharmed)
