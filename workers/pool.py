@@ -46,8 +46,9 @@ class Pool(Protocol):
 class RayPool:
     """Evaluators as Ray actors. Network and data are put into the object store once, for all of them.
 
-    Each may take ``memory_bytes`` beyond what it has after its start (0: what there is). One call that asks for more
-    fails with the reason; its evaluator and everybody else go on.
+    Each may take ``memory_bytes`` beyond what it has after its start (0: what there is). A call that asks for more
+    fails with the reason and its evaluator goes on; where Ray's own threads are refused memory, the evaluator is lost
+    and started anew. Everybody else goes on.
     """
 
     def __init__(self, job: JobData, *, size: int, memory_bytes: int = 0) -> None:

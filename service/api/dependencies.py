@@ -5,6 +5,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Query, Request
 from sqlalchemy import Connection
 
+from hwmodels.errors import InputError
 from service.access.principal import Principal
 from service.errors import NotFoundError
 from service.services import Services
@@ -52,3 +53,21 @@ def find_trial(connection: Connection, identifier: str) -> tuple[JobRecord, Tria
     if job is None or trial is None:
         raise NotFoundError("trial", identifier)
     return job, trial
+
+
+def find_compared(
+    connection: Connection, identifier: str, other: str | None
+) -> tuple[JobRecord, TrialRecord, TrialRecord | None]:
+    """Return a trial's job, the trial, and the one of the same job that it is compared with, if any.
+
+    Raises:
+        NotFoundError: There is no such trial.
+        InputError: The other is of another job, whether there is one like that or not.
+    """
+    job, trial = find_trial(connection, identifier)
+    if other is None:
+        return job, trial, None
+    parts = split_trial_id(other)
+    if parts is None or parts[0] != job.id:
+        raise InputError("other", "must be a trial of the same job", other)
+    return job, trial, find_trial(connection, other)[1]

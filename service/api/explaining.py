@@ -5,8 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from hwmodels.errors import InputError
-from service.api.dependencies import ServicesOf, find_trial
+from service.api.dependencies import ServicesOf, find_compared
 from service.api.why_schemas import LayerReasonRead, WhyRead
 from service.explaining import explain
 from service.fronts import target_of
@@ -29,11 +28,8 @@ def read_why(
     single choices do.
     """
     with services.database.read() as connection:
-        job, trial = find_trial(connection, trial_id)
-        compared = None if other is None else find_trial(connection, other)
-    if compared is not None and compared[0].id != job.id:
-        raise InputError("other", "must be a trial of the same job", other)
-    rows = explain(services, job, trial, other=None if compared is None else compared[1], device=device)
+        job, trial, compared = find_compared(connection, trial_id, other)
+    rows = explain(services, job, trial, other=compared, device=device)
     return WhyRead(
         id=trial_id,
         other=other,

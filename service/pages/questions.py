@@ -6,8 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from hwmodels.errors import InputError
-from service.api.dependencies import ServicesOf, find_job, find_trial
+from service.api.dependencies import ServicesOf, find_compared, find_job
 from service.explaining import explain
 from service.fronts import target_of
 from service.pages.errors import PageRoute
@@ -55,15 +54,12 @@ def rerank_part(
 def why_part(services: ServicesOf, trial_id: str, device: Text = None, other: Text = None) -> Response:
     """Return what each layer of a trial saves and loses, against another trial or the float network."""
     with services.database.read() as connection:
-        job, trial = find_trial(connection, trial_id)
-        compared = None if other is None else find_trial(connection, other)
-    if compared is not None and compared[0].id != job.id:
-        raise InputError("other", "must be a trial of the same job", other)
-    rows = explain(services, job, trial, other=None if compared is None else compared[1], device=device)
+        job, trial, compared = find_compared(connection, trial_id, other)
+    rows = explain(services, job, trial, other=compared, device=device)
     return page(
         "trial_why.html",
         trial=trial,
-        other=None if compared is None else compared[1],
+        other=compared,
         device=target_of(job, device).name,
         rows=rows,
     )

@@ -95,7 +95,14 @@ def test_what_a_choice_loses_follows_from_what_was_measured(client: Client, job:
 
 
 def test_the_other_trial_must_be_of_the_same_job(client: Client, job: JobRecord) -> None:
-    with pytest.raises(ProblemError) as raised:
+    with pytest.raises(ProblemError, match="other: must be a trial of the same job") as raised:
         client.why(trial_id(job.id, 1), other=trial_id(new_id(), 0))
+
+    assert raised.value.status == 422  # whether such a trial exists is not told
+
+
+def test_the_other_trial_must_exist(client: Client, job: JobRecord) -> None:
+    with pytest.raises(ProblemError) as raised:
+        client.why(trial_id(job.id, 1), other=trial_id(job.id, 99))
 
     assert raised.value.status == 404
