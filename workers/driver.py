@@ -95,6 +95,7 @@ class Driver:
         self._unprobed: deque[Probe] = deque()
         self._divergences: dict[Probe, float] = {}
         self._found = Findings()
+        self._late: set[int] = set()  # slots whose evaluator was not prepared when that was found
         self._over = False
         self._step: Callable[[], None] = self._load
 
@@ -157,10 +158,11 @@ class Driver:
                 break
             method, arguments = to_call(work)
             self._call(slot, None, method, PREPARING_PATIENCE_S, work=work, **arguments)
-        if not self._groundwork.over or (self._groundwork.found and self._calls):
+        if not self._groundwork.over:
             self._take()
             return
         self._found = self._groundwork.found
+        self._late = set(self._calls)  # a cluster may have no CPU for them for hours
         if self._found:
             for slot in sorted(self._ready):
                 self._call(slot, None, "adopt", PREPARING_PATIENCE_S, found=self._found)
@@ -365,6 +367,9 @@ class Driver:
         if finished.error is not None:
             raise PreparationError(finished.error)
         self._float = self._float or finished.value
+        if self._found and finished.slot in self._late:
+            self._late.remove(finished.slot)
+            self._call(finished.slot, None, "adopt", PREPARING_PATIENCE_S, found=self._found)
 
     def _probed(self, batch: tuple[Probe, ...], finished: Finished) -> None:
         if finished.error is not None:

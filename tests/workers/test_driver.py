@@ -95,6 +95,32 @@ class FaultyPool(LocalPool):
         return super().wait(timeout_s)
 
 
+class LatePool(LocalPool):
+    """Two evaluators; the second one answers only when the first has answered so many calls."""
+
+    size = 2
+
+    def __init__(self, job: JobData, *, answers: int) -> None:
+        super().__init__(job)
+        self._late = LocalPool(job)
+        self._missing = answers
+        self.asked: list[str] = []  # of the second
+
+    def submit(self, slot: int, method: str, **arguments: Any) -> None:
+        if slot == 0:
+            super().submit(slot, method, **arguments)
+        else:
+            self.asked.append(method)
+            self._late.submit(slot, method, **arguments)
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        found = super().wait(timeout_s)
+        self._missing -= len(found)
+        if self._missing > 0:
+            return found
+        return found + [replace(row, slot=1) for row in self._late.wait(timeout_s)]
+
+
 @pytest.fixture(scope="module")
 def whole() -> list[Event]:
     """All events of one job that ran through."""
@@ -343,6 +369,33 @@ def test_packaging_goes_on_after_the_only_evaluator_was_lost(spec: JobSpec) -> N
     assert [event.verified for event in checkpoints] == [False] + [True] * (len(checkpoints) - 1)
     assert checkpoints[0].verification == {"failures": ["ActorDiedError: killed"]}
     assert events[-1] == JobEnded(status="done", reason=None)
+
+
+def test_an_evaluator_for_which_there_is_no_room_keeps_no_other_waiting(spec: JobSpec) -> None:
+    pool: list[LatePool] = []
+
+    def make_pool(job: JobData) -> LatePool:
+        pool.append(LatePool(job, answers=10_000))
+        return pool[0]
+
+    events = run(make_start(searched(replace(spec, strategy="nsga2"), trials=6), images=100), make_pool)
+
+    assert pool[0].asked == ["prepare"]
+    assert [trial.number for trial in ended(events)] == list(range(6))
+
+
+def test_an_evaluator_that_comes_late_is_told_what_all_share_before_it_measures(spec: JobSpec) -> None:
+    pool: list[LatePool] = []
+
+    def make_pool(job: JobData) -> LatePool:
+        pool.append(LatePool(job, answers=8))
+        return pool[0]
+
+    events = run(make_start(searched(replace(spec, strategy="nsga2"), trials=12), images=100), make_pool)
+
+    assert pool[0].asked[:3] == ["prepare", "adopt", "evaluate"]
+    assert sorted(trial.number for trial in ended(events)) == list(range(12))
+    assert TrialStatus.FAILED not in {trial.status for trial in ended(events)}
 
 
 def test_a_job_in_which_everything_fails_is_given_up_with_the_reasons(spec: JobSpec) -> None:
