@@ -204,10 +204,15 @@ class Pricer:
         self, numerics: Mapping[str, str] | None, *, model_bytes: int, peak_memory_bytes: int
     ) -> str | None:
         """Return why this device cannot run a network whose kernels it can; ``numerics`` if it has integers."""
-        if self.profile.numerics and numerics is not None:
-            reason = self.profile.numerics.refusal(numerics)
-            if reason:
-                return reason
+        reason = None if numerics is None else self.numerics_refusal(numerics)
+        return reason or self.capacity_refusal(model_bytes=model_bytes, peak_memory_bytes=peak_memory_bytes)
+
+    def numerics_refusal(self, numerics: Mapping[str, str]) -> str | None:
+        """Return why this device's runtime cannot run a network with integers, or ``None``."""
+        return None if self.profile.numerics is None else self.profile.numerics.refusal(numerics)
+
+    def capacity_refusal(self, *, model_bytes: int, peak_memory_bytes: int) -> str | None:
+        """Return which memory a network does not fit into, or ``None``."""
         memory = self.profile.memory
         flash, ram = value_of(memory.flash_kib) * KIB, value_of(memory.ram_kib) * KIB
         stored = model_bytes + int(value_of(memory.code_kib) * KIB)

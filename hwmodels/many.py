@@ -190,10 +190,11 @@ class Many:
     def _add_refusals(
         self, reasons: list[str | None], integers: NDArray[np.bool_], weight_bytes: IntArray, peaks: IntArray
     ) -> None:
-        numerics = self._alternatives.family.networks[0].numerics
-        for plan in range(len(reasons)):
-            reasons[plan] = reasons[plan] or self._pricer.network_refusal(
-                numerics if integers[plan] else None,
-                model_bytes=int(weight_bytes[plan]),
-                peak_memory_bytes=int(peaks[plan]),
+        numerics = self._pricer.numerics_refusal(self._alternatives.family.networks[0].numerics)
+        rows = zip(integers.tolist(), weight_bytes.tolist(), peaks.tolist(), strict=True)
+        for plan, (integer, size, peak) in enumerate(rows):
+            reasons[plan] = (
+                reasons[plan]
+                or (numerics if integer else None)
+                or self._pricer.capacity_refusal(model_bytes=size, peak_memory_bytes=peak)
             )

@@ -18,14 +18,13 @@ FloatArray = NDArray[np.float64]
 def non_dominated(points: FloatArray) -> NDArray[np.bool_]:
     """Tell for each of ``points`` (n, objectives) whether no other one dominates it; takes O(n × front)."""
     keep = np.zeros(len(points), dtype=bool)
-    front: list[int] = []
-    # In lexicographic order nothing later can dominate anything earlier, so the front only grows.
-    for index in np.lexsort(points.T[::-1]):
-        point = points[index]
-        rivals = points[front]
-        if not np.any(np.all(rivals <= point, axis=1) & np.any(rivals < point, axis=1)):
-            front.append(int(index))
-    keep[front] = True
+    # In lexicographic order nothing later can dominate anything earlier: the first of what is left always stays.
+    left = np.lexsort(points.T[::-1])
+    while len(left):
+        first, left = left[0], left[1:]
+        keep[first] = True
+        point, rest = points[first], points[left]
+        left = left[~(np.all(point <= rest, axis=1) & np.any(point < rest, axis=1))]
     return keep
 
 

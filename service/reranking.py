@@ -24,6 +24,9 @@ from workers.spec import COST_OBJECTIVES, USUAL_DROP, DeviceTarget, JobSpec, Lim
 
 FIGURES = (*COST_OBJECTIVES, "deployable", "reason")
 
+LEAST_PART = 1000
+"""So many plans are worth a process: laying them out begins with what all have in common."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedTrial:
@@ -78,14 +81,13 @@ def rerank(
         raise UnknownAxisError("x", f"must be one of {', '.join(X_AXES)}", axis)
     others = {target.name: f"devices.{n}" for n, target in enumerate(targets) if target.name not in job.profiles}
     profiles = services.chosen_profiles(others)
-    with services.database.read() as connection, ThreadPoolExecutor(max_workers=1) as beside:
-        stored = MeasuredTrials(connection)
-        plans = stored.plans(job.id) if profiles else {}
-        pricing = beside.submit(_priced, services, job, list(plans.values()), profiles) if plans else None
-        trials = stored.figures(job.id)
-        if profiles:
-            trials = [trial for trial in trials if trial.number in plans]  # others have ended since
-        prices = {name: [trial.costs[name] for trial in trials] for name in job.profiles}
+    with services.database.read() as connection:
+        stored = MeasuredTrials(connection, job.id, plans=bool(profiles))
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        pricing = beside.submit(_priced, services, job, stored.plans, profiles) if stored.plans else None
+        trials = stored.figures()
+        own = [target.name for target in targets if target.name in job.profiles]
+        prices: dict[str, list[Mapping[str, Any]]] = {name: [trial.costs[name] for trial in trials] for name in own}
         prices |= {} if pricing is None else pricing.result()
     accuracy = None if job.baseline is None else job.baseline.get("accuracy")
     return [_front(target, axis, trials, prices.get(target.name, []), accuracy) for target in targets]
@@ -94,19 +96,28 @@ def rerank(
 def _priced(
     services: Services, job: JobRecord, plans: Sequence[str], profiles: Mapping[str, Profile]
 ) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the plans' prices by device; many plans are shared out among several processes."""
     model = find_model(services, job.model_id)
-    with graph_on_disk(services, model) as path, _on_disk(services, plans) as plans_path:
-        parameters = {
-            "graph": str(path),
-            "tensors": model.description["tensors"],
-            "plans": str(plans_path),
-            "profiles": {name: profile.to_json() for name, profile in profiles.items()},
-        }
-        with services.ingest.run("prices", parameters) as reply:
-            return {
-                name: [dict(zip(FIGURES, row, strict=True)) for row in rows]
-                for name, rows in reply.result["prices"].items()
-            }
+    parts = max(1, min(services.settings.ingest_concurrency, len(plans) // LEAST_PART))
+    size = -(-len(plans) // parts)
+    with graph_on_disk(services, model) as path, ThreadPoolExecutor(max_workers=parts) as beside:
+
+        def priced(part: Sequence[str]) -> Mapping[str, list[Sequence[Any]]]:
+            with _on_disk(services, part) as plans_path:
+                parameters = {
+                    "graph": str(path),
+                    "tensors": model.description["tensors"],
+                    "plans": str(plans_path),
+                    "profiles": {name: profile.to_json() for name, profile in profiles.items()},
+                }
+                with services.ingest.run("prices", parameters) as reply:
+                    found: Mapping[str, list[Sequence[Any]]] = reply.result["prices"]
+                    return found
+
+        found = list(beside.map(priced, [plans[start : start + size] for start in range(0, len(plans), size)]))
+    return {
+        name: [dict(zip(FIGURES, row, strict=True)) for prices in found for row in prices[name]] for name in profiles
+    }
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""The figures of a job's measured trials, without what takes long to read."""
+"""The figures of a job's measured trials, thousands at a time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, cast, select
+from pydantic_core import from_json  # takes half the time of the standard library's
+from sqlalchemy import Connection, Text, cast, select
 
 from service.store.tables import trials
 from workers.events import TrialStatus
@@ -23,37 +24,39 @@ class TrialFigures:
 
 
 class MeasuredTrials:
-    """The trials of all jobs whose accuracy is known."""
+    """The measured trials of a job, read at once.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    Args:
+        connection: To read with.
+        job_id: The job.
+        plans: Whether their plans are wanted, which are most of what there is to read.
+    """
 
-    def figures(self, job_id: str) -> list[TrialFigures]:
-        """Return the figures of a job's measured trials, by number."""
+    def __init__(self, connection: Connection, job_id: str, *, plans: bool) -> None:
         evaluation = trials.c.evaluation
-        columns = (
-            trials.c.number,
-            trials.c.label,
-            evaluation["accuracy"].as_float(),
-            evaluation["packed_bytes"].as_integer(),
-            evaluation["costs"],
-            trials.c.verified,
-        )
-        return [
-            TrialFigures(
-                number=number, label=label, accuracy=accuracy, packed_bytes=packed_bytes, costs=costs, verified=verified
-            )
-            for number, label, accuracy, packed_bytes, costs, verified in self._rows(job_id, *columns)
-        ]
+        columns = [trials.c.number, trials.c.label, trials.c.verified, cast(evaluation, Text)]
+        query = select(*columns, *([cast(trials.c.plan, Text)] if plans else []))
+        measured = evaluation["accuracy"].as_float().is_not(None)
+        query = query.where(trials.c.job_id == job_id, trials.c.status == TrialStatus.DONE, measured)
+        self._rows = connection.execute(query.order_by(trials.c.number)).all()
+        self.plans: list[str] = [row[-1] for row in self._rows] if plans else []
+        """By number, as JSON texts."""
 
-    def plans(self, job_id: str) -> dict[int, str]:
-        """Return the plans of the same trials by number, as JSON texts."""
-        return {number: plan for number, plan in self._rows(job_id, trials.c.number, cast(trials.c.plan, Text))}
+    def __len__(self) -> int:
+        return len(self._rows)
 
-    def _rows(self, job_id: str, *columns: ColumnElement[Any]) -> Iterable[Row[*tuple[Any, ...]]]:
-        query = select(*columns).where(
-            trials.c.job_id == job_id,
-            trials.c.status == TrialStatus.DONE,
-            trials.c.evaluation["accuracy"].as_float().is_not(None),
+    def figures(self) -> list[TrialFigures]:
+        """Return the trials' figures, by number."""
+        return [self._figures(*row[:4]) for row in self._rows]
+
+    @staticmethod
+    def _figures(number: int, label: str, verified: bool, evaluation: str) -> TrialFigures:
+        row = from_json(evaluation)
+        return TrialFigures(
+            number=number,
+            label=label,
+            accuracy=row["accuracy"],
+            packed_bytes=row["packed_bytes"],
+            costs=row["costs"],
+            verified=verified,
         )
-        return self._connection.execute(query.order_by(trials.c.number))
