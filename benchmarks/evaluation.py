@@ -3,8 +3,9 @@
 ResNet-20 on CIFAR-10: the whole evaluation of a candidate (applying the plan, and its forward pass over the search
 images) against the float network's forward pass over the same images, same threads and batch, in turns. Candidates
 choose bits anywhere ("all layers"), or differ from a measured one in a single layer, as a search's children do. The
-third row builds nothing on what earlier candidates have left behind. Calibration is the one float pass, over the
-calibration images, that a candidate needs of its own; it is part of applying.
+third row builds nothing on what earlier candidates have left behind. Calibrating is the pass over the calibration
+images in which a candidate finds its ranges and is repaired. It is part of applying, and timed apart: what must stay
+below the largest ratio is everything else.
 """
 
 import statistics
@@ -78,12 +79,21 @@ def main() -> int:
         found["bits of one layer"].append(timed(prepared, _child(parent, rng), search))
         found["nothing shared"].append(timed(fresh, plan, search))
     base = statistics.median(float_s)
-    rows = [("float network", 0.0, 0.0, base, base, 1.0)]
+    rows = [("float network", 0.0, 0.0, base, base, 1.0, 1.0)]
     for kind, times in found.items():
         whole = statistics.median(row.whole for row in times)
         parts = [statistics.median(getattr(row, part) for row in times) for part in ("apply", "calibrate", "forward")]
-        rows.append((kind, *parts, whole, whole / base))
-    columns = ("candidate", "apply, s", "of that calibrating", "forward, s", "whole, s", "times the float pass")
+        without = statistics.median(row.whole - row.calibrate for row in times)
+        rows.append((kind, *parts, whole, whole / base, without / base))
+    columns = (
+        "candidate",
+        "apply, s",
+        "of that calibrating",
+        "forward, s",
+        "whole, s",
+        "times the float pass",
+        "without calibrating",
+    )
     common.print_table(f"ResNet-20, {options.images} images, medians of {options.rounds}", columns, rows)
     figures = {"largest_ratio": LARGEST_RATIO, "rows": [dict(zip(columns, row, strict=True)) for row in rows]}
     common.report("evaluation", figures, path=options.json)

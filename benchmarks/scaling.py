@@ -27,7 +27,7 @@ from service.store.migrate import upgrade_to_head
 from workers import cluster
 from workers.driver import Driver
 from workers.early_stopping import pack
-from workers.evaluator import Measurement
+from workers.evaluator import Evaluator, Measurement
 from workers.events import Event, JobEnded, StatusChanged, TrialEnded
 from workers.job import JobData
 from workers.pool import RayPool
@@ -151,8 +151,13 @@ class _WaitingActor:
 
     def __init__(self, job: JobData) -> None:
         self._images = len(job.split.search)
+        self._job = job
 
-    async def call(self, method: str, arguments: dict[str, Any]) -> Measurement:
+    async def call(self, method: str, arguments: dict[str, Any]) -> Any:
+        if method == "rank":  # once per job, before the search
+            evaluator = Evaluator(self._job)
+            evaluator.prepare()
+            return evaluator.rank(**arguments)
         wait_s = EVALUATION_S if method == "evaluate" else 0.0
         await asyncio.sleep(wait_s)
         return Measurement(
