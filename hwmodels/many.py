@@ -153,16 +153,17 @@ class Many:
         self, slot: Slot, inside: int, outside: int, weight_bits: int, activation_bits: int, *moved: int
     ) -> tuple[float, float, int, str | None]:
         kernel, pricer = slot.kernel, self._pricer
+        arithmetic = None
+        if kernel.name not in self._layout.plans.weight_bits:
+            arithmetic = Arithmetic.FLOAT if activation_bits >= FLOAT_BITS else Arithmetic.INTEGER
         varied = resized(
             kernel,
             in_channels=kernel.in_channels * inside // slot.source[0],
             out_channels=kernel.out_channels * outside // slot.target[0],
             weight_bits=weight_bits,
             activation_bits=activation_bits,
+            arithmetic=arithmetic,
         )
-        if kernel.name not in self._layout.plans.weight_bits:
-            wide = activation_bits >= FLOAT_BITS
-            varied = replace(varied, arithmetic=Arithmetic.FLOAT if wide else Arithmetic.INTEGER)
         read, written, read_elements, written_elements = moved
         demand = Demand(
             pricer.weight_bytes(varied),

@@ -6,10 +6,10 @@ every combination of those; a batch of candidates is priced by indexing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from hwmodels.estimate import Pricer
 from hwmodels.memory import peak_memory_many
 from hwmodels.prepare import prepared
 from hwmodels.profile import Profile
-from hwmodels.workload import Kernel, KernelKind, TensorInfo, Workload
+from hwmodels.workload import Arithmetic, Kernel, KernelKind, TensorInfo, Workload
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -229,10 +229,21 @@ class CostTable:
         )
 
 
-def resized(kernel: Kernel, *, in_channels: int, out_channels: int, weight_bits: int, activation_bits: int) -> Kernel:
+def resized(
+    kernel: Kernel,
+    *,
+    in_channels: int,
+    out_channels: int,
+    weight_bits: int,
+    activation_bits: int,
+    arithmetic: Arithmetic | None = None,
+) -> Kernel:
     """Return a kernel with other channels and widths: what channel pruning and quantization leave of it."""
-    changes: dict[str, int] = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    changes: dict[str, Any] = {name: getattr(kernel, name) for name in _KERNEL_FIELDS}
+    changes |= {"weight_bits": weight_bits, "activation_bits": activation_bits}
     changes |= {"in_channels": in_channels, "out_channels": out_channels}
+    if arithmetic is not None:
+        changes["arithmetic"] = arithmetic
     if kernel.biases:
         changes["biases"] = kernel.biases * out_channels // kernel.out_channels
     if kernel.kind is KernelKind.DEPTHWISE:
@@ -243,7 +254,10 @@ def resized(kernel: Kernel, *, in_channels: int, out_channels: int, weight_bits:
         before, after = kernel.in_channels * kernel.out_channels, in_channels * out_channels
         changes["macs"] = kernel.macs * after // before
         changes["weights"] = kernel.weights * after // before
-    return replace(kernel, **changes)  # type: ignore[arg-type]
+    return Kernel(**changes)  # ``replace`` takes three times as long
+
+
+_KERNEL_FIELDS = tuple(field.name for field in fields(Kernel))
 
 
 def _folded(rows: Sequence[_Row], choices: Sequence[IntArray]) -> list[_Row]:

@@ -23,6 +23,9 @@ from workers.events import DeviceCosts
 from workers.spec import COST_OBJECTIVES, USUAL_DROP, DeviceTarget, JobSpec, Limits
 
 FIGURES = (*COST_OBJECTIVES, "deployable", "reason")
+DEPLOYABLE, REASON = FIGURES.index("deployable"), FIGURES.index("reason")
+Row = Sequence[Any]
+"""A plan's price on a device, in the order of ``FIGURES``."""
 
 LEAST_PART = 1000
 """So many plans are worth a process: laying them out begins with what all have in common."""
@@ -87,7 +90,9 @@ def rerank(
         pricing = beside.submit(_priced, services, job, stored.plans, profiles) if stored.plans else None
         trials = stored.figures()
         own = [target.name for target in targets if target.name in job.profiles]
-        prices: dict[str, list[Mapping[str, Any]]] = {name: [trial.costs[name] for trial in trials] for name in own}
+        prices: dict[str, list[Row]] = {
+            name: [tuple(map(trial.costs[name].get, FIGURES)) for trial in trials] for name in own
+        }
         prices |= {} if pricing is None else pricing.result()
     accuracy = None if job.baseline is None else job.baseline.get("accuracy")
     return [_front(target, axis, trials, prices.get(target.name, []), accuracy) for target in targets]
@@ -95,14 +100,14 @@ def rerank(
 
 def _priced(
     services: Services, job: JobRecord, plans: Sequence[str], profiles: Mapping[str, Profile]
-) -> dict[str, list[Mapping[str, Any]]]:
+) -> dict[str, list[Row]]:
     """Return the plans' prices by device; many plans are shared out among several processes."""
     model = find_model(services, job.model_id)
     parts = max(1, min(services.settings.ingest_concurrency, len(plans) // LEAST_PART))
     size = -(-len(plans) // parts)
     with graph_on_disk(services, model) as path, ThreadPoolExecutor(max_workers=parts) as beside:
 
-        def priced(part: Sequence[str]) -> Mapping[str, list[Sequence[Any]]]:
+        def priced(part: Sequence[str]) -> Mapping[str, list[Row]]:
             with _on_disk(services, part) as plans_path:
                 parameters = {
                     "graph": str(path),
@@ -111,13 +116,11 @@ def _priced(
                     "profiles": {name: profile.to_json() for name, profile in profiles.items()},
                 }
                 with services.ingest.run("prices", parameters) as reply:
-                    found: Mapping[str, list[Sequence[Any]]] = reply.result["prices"]
+                    found: Mapping[str, list[Row]] = reply.result["prices"]
                     return found
 
         found = list(beside.map(priced, [plans[start : start + size] for start in range(0, len(plans), size)]))
-    return {
-        name: [dict(zip(FIGURES, row, strict=True)) for prices in found for row in prices[name]] for name in profiles
-    }
+    return {name: [row for prices in found for row in prices[name]] for name in profiles}
 
 
 @contextmanager
@@ -135,45 +138,53 @@ def _front(
     target: DeviceTarget,
     axis: str,
     trials: Sequence[TrialFigures],
-    prices: Sequence[Mapping[str, Any]],
+    prices: Sequence[Row],
     float_accuracy: float | None,
 ) -> RerankedFront:
-    rows = [
-        PricedTrial(trial=trial, costs=_costs(price, target.limits))
-        for trial, price in zip(trials, prices, strict=True)
-    ]
-    feasible = [row for row in rows if row.costs.feasible]
-    reference = {axis: REFERENCE_MARGIN * max((row.x(axis) for row in rows), default=0.0), "accuracy": 0.0}
-    corners = np.array([[row.x(axis), -row.trial.accuracy] for row in feasible]).reshape(-1, 2)
-    points: dict[tuple[float, ...], PricedTrial] = {}  # of equal points the first one stands for all
-    for row, corner, keep in zip(feasible, corners, non_dominated(corners), strict=True):
-        if keep:
-            points.setdefault(tuple(corner), row)
+    # By column: few of thousands of trials get onto a front, and only these become objects.
+    figures = {
+        name: np.array([row[place] for row in prices], dtype=float) for place, name in enumerate(COST_OBJECTIVES)
+    }
+    figures["packed_bytes"] = np.array([trial.packed_bytes for trial in trials], dtype=float)
+    accuracies = np.array([trial.accuracy for trial in trials], dtype=float)
+    deployable = np.array([row[DEPLOYABLE] for row in prices], dtype=bool)
+    broken = [figures[name] / bound - 1 > 0 for name, bound in _bounds(target.limits).items()]
+    feasible = np.flatnonzero(deployable & ~np.any([np.zeros_like(deployable), *broken], axis=0))
+    costs = figures[axis]
+    reference = {axis: REFERENCE_MARGIN * float(costs.max(initial=0.0)), "accuracy": 0.0}
+    corners = np.column_stack([costs[feasible], -accuracies[feasible]])
+
+    def priced(place: int) -> PricedTrial:
+        return PricedTrial(trial=trials[place], costs=_costs(prices[place], target.limits))
+
+    points: dict[tuple[float, ...], int] = {}  # of equal points the first one stands for all
+    for place in np.flatnonzero(non_dominated(corners)):
+        points.setdefault(tuple(corners[place]), int(feasible[place]))
+    best = None
+    if float_accuracy is not None:
+        drop = USUAL_DROP if target.limits.accuracy_drop is None else target.limits.accuracy_drop
+        within = feasible[float_accuracy - accuracies[feasible] <= drop + 1e-9]
+        best = min(within.tolist(), key=lambda place: (costs[place], -accuracies[place], place), default=None)
     return RerankedFront(
         target=target,
         x=axis,
-        points=tuple(points[corner] for corner in sorted(points)),
-        best=_best(feasible, axis, target.limits, float_accuracy),
-        trials=len(rows),
+        points=tuple(priced(points[corner]) for corner in sorted(points)),
+        best=None if best is None else priced(best),
+        trials=len(trials),
         feasible=len(feasible),
-        refusals=Counter(row.costs.reason or "" for row in rows if not row.costs.deployable),
-        hypervolume=hypervolume(corners, [reference[axis], 0.0]) if feasible else 0.0,
+        refusals=Counter(str(row[REASON] or "") for row in prices if not row[DEPLOYABLE]),
+        hypervolume=hypervolume(corners, [reference[axis], 0.0]) if len(feasible) else 0.0,
         reference=reference,
     )
 
 
-def _best(
-    feasible: Sequence[PricedTrial], axis: str, limits: Limits, float_accuracy: float | None
-) -> PricedTrial | None:
-    if float_accuracy is None:
-        return None
-    drop = USUAL_DROP if limits.accuracy_drop is None else limits.accuracy_drop
-    within = [row for row in feasible if float_accuracy - row.trial.accuracy <= drop + 1e-9]
-    return min(within, key=lambda row: (row.x(axis), -row.trial.accuracy, row.trial.number), default=None)
-
-
-def _costs(price: Mapping[str, Any], limits: Limits) -> DeviceCosts:
+def _bounds(limits: Limits) -> dict[str, float]:
     bounds = {name: getattr(limits, name) for name in COST_OBJECTIVES}
-    excess = {name: price[name] / bound - 1 for name, bound in bounds.items() if bound is not None}
+    return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _costs(row: Row, limits: Limits) -> DeviceCosts:
+    price = dict(zip(FIGURES, row, strict=True))
+    excess = {name: price[name] / bound - 1 for name, bound in _bounds(limits).items()}
     violations = {name: share for name, share in excess.items() if share > 0}
-    return DeviceCosts(**{name: price[name] for name in FIGURES}, violations=violations)
+    return DeviceCosts(**price, violations=violations)

@@ -24,7 +24,7 @@ from workers.spec import COST_OBJECTIVES, DeviceTarget
 FEW = 64
 """So many plans are estimated one by one: to lay them out takes longer."""
 
-CHECKED = 16
+CHECKED = 8
 """So many of the plans that were priced together are estimated one by one, too; each must cost the same."""
 
 TOLERANCE = 1e-9  # relative; sums in another order
