@@ -5,7 +5,8 @@ group, operators per block), accuracy against the bytes of the network. Every st
 same images; the hypervolume's reference point is accuracy 0 at a tenth above the dearest candidate. Cold strategies
 start from nothing. Ours first has the uniform baselines, and its programmes read what single choices do: these
 evaluations and probes count. In full-evaluation equivalents, an evaluation forwards the calibration and the search
-images through the whole network; passes that share layers with earlier ones count only the nodes that they ran.
+images through the whole network; passes that share layers with earlier ones count only the nodes that they ran, and a
+pass backward through a relaxed network counts as two forward.
 
 Evaluations are kept by plan across strategies and seeds. Curves go to an SVG file.
 
@@ -37,6 +38,7 @@ from search.study import Study
 from search.table import ChoiceTable
 from workers.pricing import plan_key
 from workers.problem import Problem
+from workers.relaxation import Relaxation
 from workers.sensitivity import assumed_divergences, choice_tables, plan_of, probes
 from workers.spec import DeviceTarget, JobSpec
 
@@ -46,13 +48,14 @@ GOAL_EVALUATIONS = 400
 EVALUATIONS = {
     "auto": 100,
     "integer_programme": 100,
+    "differentiable": 100,
     GOAL: GOAL_EVALUATIONS,
     "tpe": 400,
     "policy_gradient": 400,
     "random": 400,
 }
 WARM = ("auto", "integer_programme")
-PRICED = ("policy_gradient",)
+PRICED = ("policy_gradient", "differentiable")
 """Strategies that read prices of single choices, which take no image."""
 MARGIN = 1.1
 
@@ -85,8 +88,8 @@ def main() -> None:
                 print(f"{spent:6.0f} s  seed {seed}  {name}: {done.volumes[-1]:.4f} after {count}", flush=True)
 
     goal_count = round(options.scale * GOAL_EVALUATIONS)
-    goals = [curve.volumes[goal_count - 1] for curve in curves[GOAL]]
-    goal = median(goals)
+    goals = [curve.volumes[goal_count - 1] for curve in curves.get(GOAL, [])]
+    goal = median(goals) if goals else float("inf")  # nothing reaches what nobody has shown
     rows = [_row(name, runs, goal) for name, runs in curves.items()]
     columns = ("strategy", "seeds", "evaluations to the goal", "the same, all counted", "final volume", "sampler, ms")
     common.print_table(f"goal: {goal:.4f}, cold {GOAL} after {goal_count}", columns, rows)
@@ -104,6 +107,7 @@ def main() -> None:
         "calibration": options.calibration,
         "probe_equivalents": bench.probe_equivalents,
         "rows": [dict(zip(columns, row, strict=True)) for row in rows],
+        "beside": {name: [curve.beside for curve in runs] for name, runs in curves.items()},
         "curves": {name: [curve.volumes for curve in runs] for name, runs in curves.items()},
     }
     common.report("search_strategies", figures, path=options.json)
@@ -111,16 +115,21 @@ def main() -> None:
 
 @dataclass
 class Curve:
-    """The hypervolume after each evaluation; ``sampler_s`` is what the strategy took for each proposal."""
+    """The hypervolume after each evaluation; ``sampler_s`` is what the strategy itself took for each proposal."""
 
-    before: float
-    """What was spent before the first evaluation, in full-evaluation equivalents."""
     volumes: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    """What was spent beside evaluations up to each of them, in full-evaluation equivalents."""
     sampler_s: list[float] = field(default_factory=list)
 
     def reached(self, goal: float) -> int | None:
         """Return after how many evaluations the goal was reached."""
         return next((number + 1 for number, volume in enumerate(self.volumes) if volume >= goal), None)
+
+    def counted(self, goal: float) -> float:
+        """Return what was spent until then, all counted, in full-evaluation equivalents."""
+        number = self.reached(goal)
+        return float("inf") if number is None else number + self.beside[number - 1]
 
 
 class Bench:
@@ -137,6 +146,7 @@ class Bench:
         self._reference = (0.0, MARGIN * dearest)
         self._accuracies: dict[object, float] = {}
         self._table: ChoiceTable | None = None
+        self._relaxation: Relaxation | None = None
         self._prices = choice_tables(self.problem, assumed_divergences(self.problem))
         self.probe_equivalents = 0.0
         self.evaluated = 0
@@ -155,10 +165,13 @@ class Bench:
             tables={DEVICE: self.table()} if warm else self._prices if strategy in PRICED else None,
             key=lambda candidate: plan_key(self.problem.decode(candidate)),
         )
-        curve = Curve(before=self.probe_equivalents if warm else 0.0)
+        curve = Curve()
+        spent = self.probe_equivalents if warm else 0.0
         front: FrontArchive[int] = FrontArchive(2)
         known = [row.candidate for row in self.problem.baselines() if row.candidate] if warm else []
         for number in range(evaluations):
+            if number >= len(known):
+                spent += self._descended(study, number)
             start = time.perf_counter()
             asked = study.ask(number) if number >= len(known) else None
             candidate = known[number] if number < len(known) else asked.candidate if asked else None
@@ -169,6 +182,7 @@ class Bench:
             score = Score(values=(accuracy, size))
             study.tell(candidate, {DEVICE: score}, None if asked is None else asked.sampler)
             front.add(number, (-accuracy, size))
+            curve.beside.append(spent)
             # As a share of the box between the reference point and a perfect network of no size.
             curve.volumes.append(front.hypervolume(self._reference) / self._reference[1])
         return curve
@@ -185,6 +199,17 @@ class Bench:
             right = top1(logits(module, self._images)) == self._labels
             self._accuracies[key] = float(right.float().mean())
         return self._accuracies[key]
+
+    def _descended(self, study: Study, number: int) -> float:
+        """Find all relaxed losses that the strategy wants first; return what that took, in full evaluations."""
+        images = 0.0
+        while (point := study.point(number)) is not None:
+            if self._relaxation is None:
+                self._relaxation = Relaxation(self._prepared, self.problem)
+            found = self._relaxation.loss(point.probabilities, point.batch)
+            study.descend(number, found)
+            images += found.images
+        return images / (len(self._prepared.images) + len(self._images))
 
     def table(self) -> ChoiceTable:
         """Return what single choices do, measured once; it depends on no seed."""
@@ -209,7 +234,7 @@ class Bench:
 def _row(name: str, runs: Sequence[Curve], goal: float) -> tuple[object, ...]:
     reached = [run.reached(goal) for run in runs]
     found = [float("inf") if number is None else number for number in reached]
-    counted = [number + run.before for number, run in zip(found, runs, strict=True)]
+    counted = [run.counted(goal) for run in runs]
     return (
         name,
         len(runs),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from search.relaxed import Descending, RelaxedLoss, RelaxedPoint
 from search.space import Candidate, Space
 from search.strategies import STRATEGIES, Direction, Score
 from search.table import ChoiceTable
@@ -81,8 +82,8 @@ class Study:
             adjust: Changes a candidate for a target before it is compared with the known ones (repair), or rejects it
                 with ``None``.
         """
-        seeds = np.random.SeedSequence([self._seed, number])
-        target = self._targets[number % len(self._targets)]
+        seeds = self._seeds(number)
+        target = self._target(number)
         proposal = self._strategies[target].propose(int(seeds.generate_state(1)[0]))
         rng = np.random.default_rng(seeds.spawn(1)[0])
         for candidate in itertools.chain([proposal.candidate], self._others(proposal.candidate, rng)):
@@ -91,6 +92,19 @@ class Study:
                 self.know(adjusted)
                 return Asked(candidate=adjusted, target=target, sampler={"target": target, "state": proposal.state})
         return None
+
+    def point(self, number: int) -> RelaxedPoint | None:
+        """Return where the strategy wants a relaxed loss before trial ``number`` is asked; most never do."""
+        strategy = self._strategies[self._target(number)]
+        if not isinstance(strategy, Descending):
+            return None
+        return strategy.point(int(self._seeds(number).generate_state(1)[0]))
+
+    def descend(self, number: int, found: RelaxedLoss) -> None:
+        """Hand over the loss at the point that ``point`` returned last for this trial."""
+        strategy = self._strategies[self._target(number)]
+        if isinstance(strategy, Descending):
+            strategy.descend(found)
 
     def know(self, candidate: Candidate) -> None:
         """Never ask for this candidate (again): it is in flight, or ended without a score."""
@@ -105,6 +119,12 @@ class Study:
         for target, strategy in self._strategies.items():
             own = sampler is not None and sampler["target"] == target
             strategy.record(candidate, scores[target], sampler["state"] if sampler is not None and own else None)
+
+    def _target(self, number: int) -> str:
+        return self._targets[number % len(self._targets)]
+
+    def _seeds(self, number: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence([self._seed, number])
 
     def _others(self, candidate: Candidate, rng: np.random.Generator) -> "itertools.chain[Candidate]":
         """Ever wilder mutations of a candidate, then, in a small space, everything."""

@@ -16,6 +16,7 @@ from typing import Any
 from compress.plan import Plan
 from hwmodels.errors import InputError
 from search.budget import BudgetMeter
+from search.relaxed import RelaxedPoint
 from workers.evaluator import Measurement
 from workers.events import (
     CheckpointReady,
@@ -59,11 +60,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What an evaluator is busy with: a trial, probes of single choices, groundwork, or else preparing."""
+    """What an evaluator is busy with: a trial, probes of single choices, groundwork, a relaxed loss, or preparing."""
 
     trial: Trial | None
     probes: tuple[Probe, ...]
     work: Work | None
+    point: RelaxedPoint | None
     since: float
     until: float
 
@@ -226,6 +228,7 @@ class Driver:
         )
         self._exhausted = False
         self._ahead: Trial | None = None
+        self._point: RelaxedPoint | None = None  # whose loss the strategy waits for
         self._started = {trial.number for trial in self._job.trials}
         fronts = LiveFronts(self._job.spec)
         for trial in self._run.ended:
@@ -255,11 +258,18 @@ class Driver:
         for slot in [] if self._over else sorted(self._ready):
             trial = self._next_to_run()
             if trial is None:
+                self._give_out_point(slot)
                 break
             self._started.add(trial.number)
             rivals = self._run.rivals(trial)
             self._call(slot, trial, "evaluate", self._patience_s, plan=trial.plan, rivals=rivals)
             self._outbox.emit(TrialStarted(trial=trial))
+
+    def _give_out_point(self, slot: int) -> None:
+        """Let an evaluator find the relaxed loss that the strategy waits for, unless another one does already."""
+        if self._point is not None and not any(call.point for call in self._calls.values()):
+            arguments = {"probabilities": self._point.probabilities, "batch": self._point.batch}
+            self._call(slot, None, "relax", self._patience_s, point=self._point, **arguments)
 
     def _next_to_run(self) -> Trial | None:
         if self._again:
@@ -274,6 +284,9 @@ class Driver:
         """Return the next trial that needs an evaluator; those that end without one are reported on the way."""
         for _ in range(INFEASIBLE_PER_CALL):
             if self._out_of_trials:
+                return None
+            self._point = self._point or self._run.point()
+            if self._point is not None:
                 return None
             trial = self._run.next()
             if trial is None:
@@ -346,6 +359,8 @@ class Driver:
                 self._probed(call.probes, finished)
             elif call.work is not None:
                 self._laid(call.work, finished)
+            elif call.point is not None:
+                self._relaxed(finished, time.monotonic() - call.since)
             elif call.trial is None:
                 self._prepared(finished)
             elif isinstance(finished.value, Package):
@@ -386,6 +401,13 @@ class Driver:
         for event in self._groundwork.finished(work, finished.value):
             self._outbox.emit(event)
 
+    def _relaxed(self, finished: Finished, elapsed_s: float) -> None:
+        if finished.error is not None:
+            raise PreparationError(f"the relaxed network could not be differentiated: {finished.error}")
+        self._failures.clear()
+        self._point = None
+        self._run.descend(finished.value, seconds=elapsed_s)
+
     def _measured(self, trial: Trial, measurement: Measurement, elapsed_s: float) -> None:
         self._failures.clear()
         dispatch_s = max(0.0, elapsed_s - measurement.seconds["apply"] - measurement.seconds["forward"])
@@ -418,7 +440,7 @@ class Driver:
             if call.work is not None:
                 self._groundwork.again(call.work)
             self._unprobed.extend(call.probes)
-            self._failures.append(f"preparing: {error}")
+            self._failures.append(f"{'preparing' if call.point is None else 'differentiating'}: {error}")
         elif call.trial.number in self._retried:
             self._failed(call.trial, error)
         else:
@@ -441,12 +463,13 @@ class Driver:
         *,
         probes: tuple[Probe, ...] = (),
         work: Work | None = None,
+        point: RelaxedPoint | None = None,
         **arguments: Any,
     ) -> None:
         self._ready.discard(slot)
         self._pool.submit(slot, method, **arguments)
         now = time.monotonic()
-        self._calls[slot] = _Call(trial, probes, work, now, now + patience_s)
+        self._calls[slot] = _Call(trial, probes, work, point, now, now + patience_s)
 
     def _end(self, status: str, reason: str | None) -> None:
         self._outbox.emit(JobEnded(status=status, reason=reason))

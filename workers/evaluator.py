@@ -19,12 +19,16 @@ from compress.imitation import Imitator
 from compress.network.build import build_module
 from compress.network.graph import Network
 from compress.plan import OperatorChoice, Parameter, Plan
+from search.relaxed import RelaxedLoss
+from search.table import ChoiceValues
 from workers.drop import drop_bound
 from workers.early_stopping import Right, hopeless, looks, pack, unpack
 from workers.groundwork import Arrays, Findings, imitation_settings
 from workers.job import JobData
 from workers.packaging import Package, joined, package
 from workers.pricing import Price, Pricing
+from workers.problem import Problem
+from workers.relaxation import Relaxation
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class Evaluator:
         self._search = self._part(np.random.default_rng([job.spec.seed, _SEARCH_ORDER]).permutation(job.split.search))
         self._test = self._part(job.split.test)
         self._imitator: Imitator | None = None
+        self._relaxation: Relaxation | None = None
 
     def prepare(self, found: Findings | None = None) -> Measurement:
         """Compute what all plans share, and measure the float network; ``found`` as for ``adopt``."""
@@ -103,6 +108,7 @@ class Evaluator:
     def adopt(self, found: Findings) -> None:
         """Use what ``rank`` and ``imitate`` have returned, here or elsewhere; call it before any plan is measured."""
         self._imitator = None  # and what it has recorded
+        self._relaxation = None
         self._job.structure.adopt({key: _tensors(row) for key, row in found.imitated.items()})
         self._prepared.adopt({criterion: _tensors(row) for criterion, row in found.rankings.items()})
 
@@ -147,6 +153,14 @@ class Evaluator:
         found = _log_probabilities(apply(self._prepared, plan).outputs[0])
         losses = -found.flatten(1)[torch.arange(len(found)), self._calibration_labels]
         return _divergence(self._float_calibration, found), _finite(float(losses.double().mean()))
+
+    def relax(self, probabilities: ChoiceValues, batch: int) -> RelaxedLoss:
+        """Return the loss of a relaxed candidate and its gradient; see ``relaxation.Relaxation.loss``."""
+        if self._relaxation is None:
+            job = self._job
+            problem = Problem(job.spec, job.shapes, job.structure, job.profiles)
+            self._relaxation = Relaxation(self._prepared, problem)
+        return self._relaxation.loss(probabilities, batch)
 
     def package(self, plan: Mapping[str, Any], *, number: int, measured_correct: int, price: Price) -> Package:
         """Pack, export, reload and measure again what a plan leads to; see ``packaging.package``.

@@ -58,8 +58,10 @@ class Evaluation:
     that was stopped. ``divergence`` is from the float network's outputs, in nats; ``drop_bound`` is the drop below the
     float network's accuracy that the images rule out more of (``workers.drop``). ``right`` has one bit per image, in
     the evaluators' order, base64; only trials that joined a front keep it.
-    ``seconds`` are by part: ``sampler``, ``repair``, ``price``, ``dispatch``, ``apply`` and, of that, ``calibrate``
-    (the float pass over the calibration images), ``forward``, ``tell``.
+    ``relaxed_images`` is what relaxed losses took that the strategy asked for before it proposed this candidate, in
+    images that the whole float network runs forward.
+    ``seconds`` are by part: ``relax`` (these losses), ``sampler``, ``repair``, ``price``, ``dispatch``, ``apply`` and,
+    of that, ``calibrate`` (the float pass over the calibration images), ``forward``, ``tell``.
     """
 
     costs: Mapping[str, DeviceCosts]
@@ -72,6 +74,7 @@ class Evaluation:
     divergence: float | None = None
     drop_bound: float | None = None
     right: str | None = None
+    relaxed_images: float = 0.0
     seconds: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     schema_version: int = EVALUATION_SCHEMA_VERSION

@@ -70,6 +70,8 @@ class Problem:
         choices = {**self._operator_choices(), **self._channel_choices(), **self._layer_choices()}
         if len(spec.space.pruners) > 1:
             choices["pruner"] = spec.space.pruners
+        self.choices: Mapping[str, tuple[Choice, ...]] = choices
+        """Everything that a plan decides, variables and what has a single choice, in the order of the variables."""
         self._fixed = {name: offered[0] for name, offered in choices.items() if len(offered) == 1}
         self.space = Space(
             tuple(
@@ -191,7 +193,7 @@ class Problem:
         if layer in self._layers:
             quantizer = str(values[f"quantizer {layer}"])
             return LayerBits(
-                weight_bits=_nearest(int(values[f"weights {layer}"]), QUANTIZERS.get(quantizer).bit_widths),
+                weight_bits=nearest_width(int(values[f"weights {layer}"]), QUANTIZERS.get(quantizer).bit_widths),
                 activation_bits=int(values[f"activations {layer}"]),
                 quantizer=quantizer,
             )
@@ -326,7 +328,7 @@ def _remains(old: Collection[str], layers: Collection[str]) -> bool:
     return any(name in layers or any(layer.startswith(f"{name}/") for layer in layers) for name in old)
 
 
-def _nearest(bits: int, widths: Collection[int]) -> int:
+def nearest_width(bits: int, widths: Collection[int]) -> int:
     """Return the width that a quantizer has for a choice that only another one offers."""
     return min(widths, key=lambda width: (abs(width - bits), width))
 

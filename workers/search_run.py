@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress.plan import Plan
+from search.relaxed import RelaxedLoss, RelaxedPoint
 from search.repair import repair
 from search.space import Candidate
 from search.strategies import Direction, Score
@@ -94,6 +95,7 @@ class SearchRun:
         self._baselines = deque(row for row in baselines if row.label not in tried)
         self._next_number = max((trial.number + 1 for trial in stored), default=0)
         self._seconds: dict[int, dict[str, float]] = {}  # by number, until the trial ends
+        self._relaxed_images, self._relaxed_s = 0.0, 0.0  # for the next proposal
         self._evaluations: dict[int, Evaluation] = {}  # what is known of running trials before they are measured
 
     @property
@@ -109,6 +111,19 @@ class SearchRun:
     def price(self, trial: Trial) -> Price:
         """Return what the trial's plan costs."""
         return self._problem.pricing.price(Plan.from_json(trial.plan))
+
+    def point(self) -> RelaxedPoint | None:
+        """Return where the strategy wants a relaxed loss before the next trial can be given out."""
+        if self._interrupted or self._baselines:
+            return None
+        self._tell()
+        return self._study.point(self._next_number)
+
+    def descend(self, found: RelaxedLoss, *, seconds: float) -> None:
+        """Hand over the loss at the last point; what it took is put down to the next trial."""
+        self._relaxed_images += found.images
+        self._relaxed_s += seconds
+        self._study.descend(self._next_number, found)
 
     def next(self) -> Trial | None:
         """Return the next trial: ``running``, or ``infeasible`` and ended if it breaks the limits of every device.
@@ -192,9 +207,15 @@ class SearchRun:
         sampler_s = time.perf_counter() - told - repair_s
         if asked is None:
             return None
-        candidate = _with_sampler(asked, repaired=asked.candidate in repaired)
+        candidate = _with_sampler(
+            asked, repaired=asked.candidate in repaired, relaxed_images=round(self._relaxed_images, 1)
+        )
         trial = _running(number, Origin.SEARCH, candidate, self._problem.decode(asked.candidate))
-        return self._checked(trial, {"tell": told - start, "sampler": sampler_s, "repair": repair_s})
+        seconds = {"tell": told - start, "sampler": sampler_s, "repair": repair_s}
+        if self._relaxed_s:
+            seconds["relax"] = self._relaxed_s
+        self._relaxed_images, self._relaxed_s = 0.0, 0.0
+        return self._checked(trial, seconds)
 
     def _repaired(self, candidate: Candidate, device: str, rng: np.random.Generator) -> Candidate:
         floors = self._floors[device]
@@ -287,7 +308,11 @@ class SearchRun:
         if trial.number not in self._evaluations:
             price = self.price(trial)
             self._evaluations[trial.number] = Evaluation(
-                costs=price.costs, packed_bytes=price.packed_bytes, macs=price.macs, bit_ops=price.bit_ops
+                costs=price.costs,
+                packed_bytes=price.packed_bytes,
+                macs=price.macs,
+                bit_ops=price.bit_ops,
+                relaxed_images=trial.candidate.get("sampler", {}).get("relaxed_images", 0.0),
             )
         return self._evaluations[trial.number]
 
@@ -298,8 +323,11 @@ def _running(number: int, origin: Origin, candidate: Mapping[str, Any], plan: Pl
     )
 
 
-def _with_sampler(asked: Asked, *, repaired: bool) -> dict[str, Any]:
-    return {**asked.candidate.to_json(), "sampler": {**asked.sampler, "repaired": repaired}}
+def _with_sampler(asked: Asked, *, repaired: bool, relaxed_images: float) -> dict[str, Any]:
+    sampler = {**asked.sampler, "repaired": repaired}
+    if relaxed_images:
+        sampler["relaxed_images"] = relaxed_images
+    return {**asked.candidate.to_json(), "sampler": sampler}
 
 
 def _directions(objectives: Sequence[str]) -> tuple[Direction, ...]:

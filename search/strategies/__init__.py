@@ -1,6 +1,6 @@
 """Strategies: each proposes candidates its own way. Importing this package registers ours."""
 
-from search.strategies import auto, integer_programme, nsga2, policy_gradient, random, tpe
+from search.strategies import auto, differentiable, integer_programme, nsga2, policy_gradient, random, tpe
 from search.strategies.base import STRATEGIES, Direction, Proposal, Score, Strategy
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Score",
     "Strategy",
     "auto",
+    "differentiable",
     "integer_programme",
     "nsga2",
     "policy_gradient",

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from search.space import Candidate, Space
@@ -64,6 +63,8 @@ class IntegerProgramme:
         """
         if len(self._starts) == 1:
             return Candidate(())
+        from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import, and only drivers come here
+
         scale = max(1e-12, float(self._loss.max()))
         constraints = [LinearConstraint(self._one_each, 1, 1)]
         for number, cost in enumerate(self._costs):

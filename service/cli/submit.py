@@ -31,7 +31,13 @@ def submit(
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the job.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed searches the same candidates.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="How candidates are proposed.")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="How candidates are proposed: auto, differentiable, integer_programme, nsga2, policy_gradient, random"
+            " or tpe."
+        ),
+    ] = None,
     weight_bits: Annotated[str | None, typer.Option(help="Widths that weights may have: 2,4,8.")] = None,
     activation_bits: Annotated[str | None, typer.Option(help="Widths that activations may have: 4,8.")] = None,
     keep_ratios: Annotated[str | None, typer.Option(help="Shares of channels that may be kept: 0.5,0.75,1.")] = None,

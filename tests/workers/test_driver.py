@@ -200,7 +200,7 @@ def uninterrupted(strategy: str) -> tuple[DriverStart, list[Trial]]:
     return start, ended(run(start))
 
 
-@pytest.mark.parametrize(("strategy", "finished"), [("auto", 5), ("nsga2", 2), ("nsga2", 10), ("random", 5)])
+@pytest.mark.parametrize(("strategy", "finished"), [("auto", 5), ("differentiable", 9), ("nsga2", 2), ("nsga2", 10), ("random", 5)])
 def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(strategy: str, finished: int) -> None:
     start, expected = uninterrupted(strategy)
     # The dispatcher has committed some ended trials and one that was in flight.
