@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor
 
 from compress.apply import Compressed
 from compress.checkpoint import archive, load, save
 from compress.evaluate import logits, top1
-from compress.export.onnx_qdq import export_onnx
 from compress.plan import Plan
 from workers.pricing import Price, Pricing
 from workers.spec import JobSpec
@@ -81,6 +79,8 @@ def package(
     with tempfile.TemporaryDirectory(prefix="tightfit-") as name:
         folder = Path(name)
         onnx_path = folder / ONNX_FILE
+        from compress.export.onnx_qdq import export_onnx  # evaluators that never package do without
+
         export_onnx(compressed, onnx_path)
         onnx_bytes = onnx_path.read_bytes()
         save(
@@ -209,6 +209,8 @@ def _right(scores: Tensor, labels: Tensor) -> int:
 
 
 def _onnx_logits(path: Path, images: Tensor) -> Tensor:
+    import onnxruntime  # as above
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from workers.evaluator import Evaluator
+from workers.imports import without_collecting
 from workers.ingest.confinement import limit_memory
-from workers.job import JobData
+
+if TYPE_CHECKING:  # with torch, which each process is to import in its own time
+    from workers.job import JobData
 
 EVALUATOR_CPUS = 1
 
@@ -51,7 +53,7 @@ class RayPool:
     and started anew. Everybody else goes on.
     """
 
-    def __init__(self, job: JobData, *, size: int, memory_bytes: int = 0) -> None:
+    def __init__(self, job: "JobData", *, size: int, memory_bytes: int = 0) -> None:
         self.size = size
         self._memory_bytes = memory_bytes
         self._job = ray.put(job)
@@ -97,7 +99,7 @@ class RayPool:
             return Finished(slot=slot, error=_reason(error), lost=True)
 
     def _new_actor(self) -> Any:
-        return ray.remote(_EvaluatorActor).options(num_cpus=EVALUATOR_CPUS).remote(self._job, self._memory_bytes)
+        return ray.remote(_EvaluatorActor).options(num_cpus=EVALUATOR_CPUS).remote([self._job], self._memory_bytes)
 
 
 class LocalPool:
@@ -105,7 +107,9 @@ class LocalPool:
 
     size = 1
 
-    def __init__(self, job: JobData) -> None:
+    def __init__(self, job: "JobData") -> None:
+        from workers.evaluator import Evaluator
+
         self._evaluator = Evaluator(job)
         self._call: tuple[str, Mapping[str, Any]] | None = None
 
@@ -134,13 +138,16 @@ class LocalPool:
 
 
 class _EvaluatorActor:
-    """The thin Ray side of an evaluator."""
+    """The thin Ray side of an evaluator. ``job`` is in a list, so that it is unpacked here and not before."""
 
-    def __init__(self, job: JobData, memory_bytes: int) -> None:
-        import torch
+    def __init__(self, job: "list[ray.ObjectRef[JobData]]", memory_bytes: int) -> None:
+        with without_collecting():
+            import torch
+
+            from workers.evaluator import Evaluator
 
         torch.set_num_threads(1)
-        self._evaluator = Evaluator(job)
+        self._evaluator = Evaluator(ray.get(job[0]))
         if memory_bytes and sys.platform == "linux":
             limit_memory(memory_bytes)
 
