@@ -75,7 +75,6 @@ def serve(settings: Settings, *, dispatch: bool = True, on_ready: Callable[[str]
     upgrade_to_head(database)
     database.close()
     app = create_app(settings)
-    app.state.services.artifacts.clear_temporary()
     remove_leftovers(settings.temporary)
     environment = {**os.environ, **settings.to_environment()}
     dispatcher = Supervised([sys.executable, "-m", "service.dispatcher"], environment)
