@@ -6,14 +6,14 @@ import re
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from service.artifacts import ArtifactStore
-from service.errors import ConflictError
+from service.errors import ConflictError, NotFoundError
 from service.settings import Settings
 from service.store.database import Database
 from service.store.migrate import upgrade_to_head
@@ -21,6 +21,7 @@ from service.store.tables import artifact_uses
 
 DATABASE = "tightfit.db"
 FOLDER = "artifacts"
+COPIES = 5  # before the service has to wait for one
 _MEMBER = re.compile(rf"{FOLDER}/([0-9a-f]{{64}})")
 
 
@@ -33,31 +34,36 @@ class BackupError(ConflictError):
 def backup(settings: Settings, path: Path) -> int:
     """Write a backup while the service runs; return how many artefacts it holds.
 
-    The database is copied as it is at one moment; artefacts never change, so that those which it names are right.
+    The database is copied as it is at one moment, and then what it names is read. Where some of that was removed
+    meanwhile, a newer copy no longer names it, and only what is new in that one has to be read: so the copy that is
+    kept names nothing but what was read. In the end nobody is let to remove anything for the short time of one copy.
     """
     source = _embedded(settings)
     if not source.exists():
         raise BackupError(f"there is no database at {source}")
     store = ArtifactStore(settings.artifacts_url)
     part = path.with_name(path.name + ".part")
-    count = 0
+    kept: set[str] = set()
     try:
         with tempfile.TemporaryDirectory() as folder, tarfile.open(part, "w") as archive:
             copy = Path(folder) / DATABASE
-            _copy_database(source, copy)
+            for _ in range(COPIES):
+                _copy_database(source, copy)
+                if not (gone := _add(archive, store, _named(copy), kept)):
+                    break
+            else:
+                gone = _add_under_lock(archive, store, source, copy, kept)
+            if gone:
+                raise BackupError(f"the artefact {sorted(gone)[0]} is named in {source} and not there")
             archive.add(copy, DATABASE)
-            for digest in _named(copy):
-                content = store.read(digest)
-                member = tarfile.TarInfo(f"{FOLDER}/{digest}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-                count += 1
         part.replace(path)
+    except OperationalError as error:
+        raise BackupError(f"{source} is too busy to be read: {error.orig}") from error
     except sqlite3.DatabaseError as error:
         raise BackupError(f"{source} cannot be read, or a service of this version has never run: {error}") from error
     finally:
         part.unlink(missing_ok=True)
-    return count
+    return len(kept)
 
 
 def restore(settings: Settings, path: Path) -> int:
@@ -90,9 +96,11 @@ def restore(settings: Settings, path: Path) -> int:
                 if known is None or hashlib.sha256(data).hexdigest() != known[1]:
                     raise BackupError(f"{member.name!r} is damaged, or does not belong here")
                 found.add(store.store_bytes(data).digest)
-        missing = set(_named(part)) - found if part.exists() else {DATABASE}
-        if missing:
+        named = _named(part) if part.exists() else {DATABASE}
+        if missing := named - found:
             raise BackupError(f"the backup is not whole: {sorted(missing)[0]} is missing")
+        for digest in found - named:  # was removed while the backup was written
+            store.remove(digest)
         part.replace(target)
     except (tarfile.TarError, sqlite3.DatabaseError, EOFError) as error:
         raise BackupError(f"{path} is not a whole backup: {error}") from error
@@ -101,7 +109,7 @@ def restore(settings: Settings, path: Path) -> int:
     database = Database(settings.database_url)
     upgrade_to_head(database)  # the backup may be of an older version
     database.close()
-    return len(found)
+    return len(named)
 
 
 def _embedded(settings: Settings) -> Path:
@@ -112,6 +120,7 @@ def _embedded(settings: Settings) -> Path:
 
 
 def _copy_database(source: Path, copy: Path) -> None:
+    copy.unlink(missing_ok=True)
     reader, writer = sqlite3.connect(source), sqlite3.connect(copy)
     try:
         reader.backup(writer)
@@ -121,10 +130,39 @@ def _copy_database(source: Path, copy: Path) -> None:
         writer.close()
 
 
-def _named(path: Path) -> Iterator[str]:
+def _add(archive: tarfile.TarFile, store: ArtifactStore, named: set[str], kept: set[str]) -> set[str]:
+    """Add those artefacts that are not yet ``kept``, and note them there; return what is not there any more."""
+    gone = set()
+    for digest in sorted(named - kept):
+        try:
+            content = store.read(digest)
+        except (NotFoundError, FileNotFoundError):
+            gone.add(digest)
+            continue
+        member = tarfile.TarInfo(f"{FOLDER}/{digest}")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+        kept.add(digest)
+    return gone
+
+
+def _add_under_lock(
+    archive: tarfile.TarFile, store: ArtifactStore, source: Path, copy: Path, kept: set[str]
+) -> set[str]:
+    """Copy once more and add what is missing while nothing is removed: that takes the lock of all who write."""
+    database = Database(f"sqlite:///{source}")
+    try:
+        with database.write():
+            _copy_database(source, copy)
+            return _add(archive, store, _named(copy), kept)
+    finally:
+        database.close()
+
+
+def _named(path: Path) -> set[str]:
+    """Return what artefacts a database names."""
     connection = sqlite3.connect(path)
     try:
-        statement = str(select(artifact_uses.c.digest).distinct().order_by(artifact_uses.c.digest))
-        yield from [row[0] for row in connection.execute(statement)]
+        return {row[0] for row in connection.execute(str(select(artifact_uses.c.digest).distinct()))}
     finally:
         connection.close()
