@@ -13,11 +13,13 @@ Evaluations are kept by plan across strategies and seeds. Curves go to an SVG fi
     python -m benchmarks.search_strategies --data DATA [--seeds 3] [--minutes 38] [--json FILE] [--svg FILE]
 """
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,13 +72,14 @@ def main() -> None:
     arguments.add_argument("--strategies", nargs="*", default=list(EVALUATIONS), choices=list(EVALUATIONS))
     arguments.add_argument("--scale", type=float, default=1.0, help="share of the evaluations, for a trial run (1)")
     arguments.add_argument("--svg", type=Path, help="write the curves to this file")
+    arguments.add_argument("--beside", type=Path, help="figures of an earlier run of other strategies, to stand beside")
     options = arguments.parse_args()
     train, weights = common.require_files(options.data, (cifar.TRAIN_FILES[0], cifar.RESNET20_FILE)).values()
     network = from_architecture("cifar_resnet20", weights)
     images, labels = cifar.images(train, options.calibration + options.search)
     bench = Bench(network, images, labels, calibration=options.calibration)
 
-    curves: dict[str, list[Curve]] = {}
+    curves = {} if options.beside is None else earlier(options.beside, options)
     start = time.perf_counter()
     for seed in range(options.seeds):
         for name in options.strategies:
@@ -109,6 +112,7 @@ def main() -> None:
         "rows": [dict(zip(columns, row, strict=True)) for row in rows],
         "beside": {name: [curve.beside for curve in runs] for name, runs in curves.items()},
         "curves": {name: [curve.volumes for curve in runs] for name, runs in curves.items()},
+        "sampler_s": {name: [curve.sampler_s for curve in runs] for name, runs in curves.items()},
     }
     common.report("search_strategies", figures, path=options.json)
 
@@ -130,6 +134,24 @@ class Curve:
         """Return what was spent until then, all counted, in full-evaluation equivalents."""
         number = self.reached(goal)
         return float("inf") if number is None else number + self.beside[number - 1]
+
+
+def earlier(path: Path, options: Any) -> dict[str, list[Curve]]:
+    """Return the curves of an earlier run in the same setting, but for those of strategies that run again."""
+    figures = json.loads(path.read_text())["figures"]
+    setting = {"images": options.search, "calibration": options.calibration}
+    if differs := [name for name, count in setting.items() if figures[name] != count]:
+        raise SystemExit(f"{path}: {', '.join(differs)} must be as in this run, {setting}")
+    return {
+        name: [
+            Curve(volumes=volumes, beside=beside, sampler_s=sampler_s)
+            for volumes, beside, sampler_s in zip(
+                figures["curves"][name], figures["beside"][name], figures["sampler_s"][name], strict=True
+            )
+        ]
+        for name in figures["curves"]
+        if name not in options.strategies
+    }
 
 
 class Bench:
