@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
@@ -22,13 +22,16 @@ from service.store.sensitivities import Sensitivities
 from service.store.states import JobStatus, Request
 from service.store.trials import Trials
 from service.store.uploads import Datasets, Models
-from workers.cluster import DriverLostError, RunningDriver
+from workers import cluster
+from workers.cluster import ClusterAwayError, DriverLostError, RunningDriver
 from workers.events import Evaluation, Event, Origin, Trial, TrialEnded, TrialStatus
 from workers.start import DriverStart
 
 HONOURED = {Request.CANCEL: JobStatus.CANCELLED, Request.PAUSE: JobStatus.PAUSED}
 TROUBLE_WAIT_S = 1.0
 LONGEST_BACKOFF_S = 10.0
+QUIET_S = 10.0  # after so long without news it is worth a look whether anybody is there to make some
+NO_CPUS = "waiting: the Ray cluster has no CPUs"
 TROUBLE_PATIENCE_S = 6 * 3600.0  # how long the artefact store may be away before the job is given up
 
 logger = logging.getLogger(__name__)
@@ -38,7 +41,13 @@ class JobRun:
     """Runs a claimed job in a thread of its own until it ends, is paused, is lost or the dispatcher stops."""
 
     def __init__(
-        self, settings: Settings, database: Database, artifacts: ArtifactStore, job: JobRecord, *, evaluators: int
+        self,
+        settings: Settings,
+        database: Database,
+        artifacts: ArtifactStore,
+        job: JobRecord,
+        *,
+        evaluators: Callable[[], int],
     ) -> None:
         self.job = job
         self.busy_s = 0.0
@@ -63,6 +72,17 @@ class JobRun:
     def stop(self) -> None:
         """Ask the run to give its job back to whoever comes next."""
         self._stopping.set()
+
+    def give_back(self, reason: str) -> None:
+        """Give the job back at once, saying what it waits for; the thread may be waiting for a Ray that is gone."""
+        self._stopping.set()
+        self._driver = None  # it is gone, or ends with this process
+        try:
+            self._release(None, reason)
+        except LeaseLostError as error:
+            logger.warning("%s; leaving it alone", error.detail)
+        except OperationalError:
+            logger.exception("cannot write what job %s waits for; its lease will run out", self.job.id)
 
     def join(self, seconds: float) -> None:
         """Wait for the end of the thread."""
@@ -119,12 +139,17 @@ class JobRun:
         recorder = Recorder(
             self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
         )
-        self._driver = RunningDriver(
-            start, evaluators=self._evaluators, memory_bytes=self._settings.evaluator_memory_bytes
-        )
         try:
+            evaluators = self._evaluators()
+            if not evaluators:
+                self._explain(NO_CPUS)
+                self._stopping.wait(LONGEST_BACKOFF_S)
+                return True
+            self._driver = RunningDriver(
+                start, evaluators=evaluators, memory_bytes=self._settings.evaluator_memory_bytes
+            )
             return self._drive(self._driver, recorder)
-        except DriverLostError as error:
+        except (DriverLostError, ClusterAwayError) as error:
             if self._honoured():
                 return False
             self._wait_for_next_start(error)
@@ -134,6 +159,7 @@ class JobRun:
 
     def _drive(self, driver: RunningDriver, recorder: Recorder) -> bool:
         acknowledged, since, trouble_since = 0, time.monotonic(), None
+        heard = since
         while not self._stopping.is_set():
             events = driver.advance(acknowledged)
             now = time.monotonic()
@@ -141,7 +167,11 @@ class JobRun:
                 if events:
                     self.job = recorder.commit([event for _, event in events], spent_s=now - since)
                     acknowledged, since = events[-1][0], now
+                    heard = now
                     self.busy_s += sum(_worked_s(event) for _, event in events)
+                elif now - heard > QUIET_S:
+                    heard = now
+                    self._look_for_cpus()
                 if self.job.ended or self._honoured(look=not events):
                     return False
                 if trouble_since is not None:
@@ -184,6 +214,7 @@ class JobRun:
                 key: self._artifacts.read(digest) for key, digest in pieces.items() if self._artifacts.exists(digest)
             },
             spent_s=self.job.spent_s,
+            patience_s=self._settings.evaluation_seconds,
         )
         return start, trials
 
@@ -212,13 +243,23 @@ class JobRun:
             logger.exception("cannot write that job %s failed; its lease will run out", self.job.id)
 
     def _wait_for_next_start(self, error: Exception) -> None:
-        """Count a start that came to nothing, and wait the longer the more there were."""
+        """Count a start that came to nothing, and wait the longer the more there were; without Ray it was no start."""
         logger.warning("job %s: %s; starting it again", self.job.id, error)
+        if not cluster.answers():
+            self._explain(f"waiting: Ray does not answer ({_cause(error)})")
+            self._stopping.wait(LONGEST_BACKOFF_S)
+            return
         with self._database.write() as connection:
             job = Leases(connection, seconds=self._settings.lease_seconds).hold(self.job.id, self.job.epoch)
             waiting = f"starting again, {job.attempts + 1} of {self._settings.max_attempts}: {_cause(error)}"
             self.job = change(connection, job, {"attempts": job.attempts + 1, "reason": waiting})
         self._stopping.wait(min(2.0 ** (self.job.attempts - 2), LONGEST_BACKOFF_S))
+
+    def _look_for_cpus(self) -> None:
+        """Say so if nothing happens because the cluster has lost all nodes with a CPU; it may get new ones."""
+        reason = None if self._evaluators() else NO_CPUS
+        if reason != self.job.reason and NO_CPUS in (reason, self.job.reason):
+            self._explain(reason)
 
     def _explain(self, reason: str | None) -> None:
         """Say at the job what keeps it from going on, or that nothing does any more; the log says it if that fails."""

@@ -1,16 +1,15 @@
 """Processes that a service starts: they die with it, and are started again when they die alone."""
 
-import ctypes
 import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 
-_PR_SET_PDEATHSIG = 1
+from workers.parent import end_with
+
 PARENT_VARIABLE = "TIGHTFIT_PARENT"
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 HEALTHY_S = 60.0  # a process that lived so long starts again without delay
@@ -22,11 +21,8 @@ logger = logging.getLogger(__name__)
 def die_with_parent() -> None:
     """Let the kernel kill this process when the thread that started it ends; nothing if it was started by hand."""
     parent = os.environ.get(PARENT_VARIABLE)
-    if parent is None or sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(parent):  # it died before the kernel knew
-        os._exit(1)
+    if parent is not None:
+        end_with(int(parent), by=signal.SIGKILL)
 
 
 class Supervised:

@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+import socket
 import time
 from collections.abc import Collection
 from datetime import timedelta
@@ -19,7 +20,6 @@ from service.store.uploads import Datasets, Models, idle_before
 
 UNNAMED_S = 24 * 3600.0  # an artefact is stored before the row that names it, at most hours before
 RAY_S = 24 * 3600.0
-RAY_FOLDER = Path("/tmp/ray")
 _RAY_SESSION = re.compile(r"session_.*_([0-9]+)")
 _PER_SWEEP = 1000
 
@@ -44,6 +44,7 @@ def sweep(settings: Settings, database: Database, artifacts: ArtifactStore) -> N
             Audit(connection).remove_before(moment() - timedelta(days=settings.audit_days))
     if settings.retention_days:
         _remove_old(settings, database, artifacts)
+    artifacts.clear_temporary()
     discard(database, artifacts, artifacts.older_than(UNNAMED_S))
 
 
@@ -65,15 +66,21 @@ def _remove_old(settings: Settings, database: Database, artifacts: ArtifactStore
     discard(database, artifacts, digests)
 
 
-def remove_ray_sessions(folder: Path = RAY_FOLDER, *, older_than_s: float = RAY_S) -> list[Path]:
-    """Remove the folders of local Ray sessions whose process is gone; return them. Others' are left alone."""
+def remove_ray_sessions(folder: Path, *, older_than_s: float = RAY_S) -> list[Path]:
+    """Remove the folders of Ray sessions whose processes are gone; return them. Others' are left alone.
+
+    Args:
+        folder: Where Ray keeps its sessions on this machine.
+        older_than_s: What is younger stays.
+    """
     removed = []
     for path in folder.glob("session_*"):
         found = _RAY_SESSION.fullmatch(path.name)
         if found is None or path.is_symlink() or Path(f"/proc/{found[1]}").exists():
             continue
         ours = path.stat().st_uid == Path("/proc/self").stat().st_uid
-        if ours and time.time() - path.stat().st_mtime > older_than_s and not _named_by_a_process(path.name):
+        old = time.time() - path.stat().st_mtime > older_than_s
+        if ours and old and not _named_by_a_process(path.name) and not _somebody_listens(path / "sockets"):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path)
     return removed
@@ -87,4 +94,19 @@ def _named_by_a_process(name: str) -> bool:
                 return True
         except OSError:  # it has ended meanwhile
             continue
+    return False
+
+
+def _somebody_listens(folder: Path) -> bool:
+    """Whether a process answers at a session's sockets: one in another container is in no list of processes here."""
+    for path in folder.glob("*"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(str(path))
+            except TimeoutError:  # somebody who is busy
+                return True
+            except OSError:  # nobody, or it is no socket
+                continue
+            return True
     return False

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     max_attempts: PositiveInt = Field(default=8, validation_alias="TIGHTFIT_MAX_ATTEMPTS")
     """Times in a row that a job may be started without ending a trial before it is given up."""
 
+    evaluation_seconds: PositiveFloat = Field(default=120.0, validation_alias="TIGHTFIT_EVALUATION_SECONDS")
+    """How long one evaluation may take, beside fifty times what the float network's takes."""
     evaluator_memory_bytes: int = Field(default=0, ge=0, validation_alias="TIGHTFIT_EVALUATOR_MEMORY_BYTES")
     """Memory that one evaluator may take beyond what it has after its start; 0 is what there is."""
 

@@ -2,21 +2,35 @@
 
 import logging
 import os
+import socket
+import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from workers import cluster_node
 from workers.events import Event
 from workers.start import DriverStart
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Local object store: holds one copy of each running job's network and data."""
 
+LISTENING_S = 2.0  # within which somebody must take a connection
+NODE_COMES_S = 6.0
+
 KEPT_VARIABLES = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "VIRTUAL_ENV"})
 KEPT_PREFIXES = ("LANG", "LC_", "PYTHON", "OMP_", "MKL_", "OPENBLAS_", "LD_", "DYLD_", "CUDA_", "NVIDIA_", "RAY_")
+
+_own_node: subprocess.Popen[bytes] | None = None
+
+
+class ClusterAwayError(Exception):
+    """The Ray cluster does not answer; it may later."""
 
 
 def connect(address: str = "", *, cpus: int | None = None, object_store_bytes: int = OBJECT_STORE_BYTES) -> None:
@@ -26,16 +40,19 @@ def connect(address: str = "", *, cpus: int | None = None, object_store_bytes: i
     the variables that programs need to run at all: no database password, token or key reaches a worker.
 
     Args:
-        address: What ``RAY_ADDRESS`` would say.
+        address: What ``RAY_ADDRESS`` would say, ``host:port``.
         cpus: CPUs of a local Ray; by default as many as this process may use.
-        object_store_bytes: Size of a local Ray's object store.
+        object_store_bytes: Size of the object store of a node that is started here.
+
+    Raises:
+        ClusterAwayError: There is no cluster at the address, or it does not let this process in.
     """
     if ray.is_initialized():
         return
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        return
     with _only_these_variables({**kept_variables(os.environ), "RAY_USAGE_STATS_ENABLED": "0"}):
+        if address:
+            _join(address, object_store_bytes)
+            return
         ray.init(
             address="local",
             num_cpus=cpus or usable_cpus(),
@@ -44,6 +61,49 @@ def connect(address: str = "", *, cpus: int | None = None, object_store_bytes: i
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+def _join(address: str, object_store_bytes: int) -> None:
+    """Join a cluster through a node of it on this machine, which is started if there is none."""
+    global _own_node
+    if not _listens(address):
+        raise ClusterAwayError(f"the Ray cluster at {address} does not answer")
+    if (_own_node is None or _own_node.poll() is not None) and not _node_comes():
+        _own_node = cluster_node.start(address, object_store_bytes=object_store_bytes)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (RayError, ConnectionError, RuntimeError) as error:
+        raise ClusterAwayError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}") from error
+
+
+def _node_comes() -> bool:
+    """Wait a little for a node on this machine: where a head starts, its node comes a moment later."""
+    deadline = time.monotonic() + NODE_COMES_S
+    while not cluster_node.is_here():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def answers() -> bool:
+    """Whether the cluster that was joined is still there.
+
+    Asks the network for its head: Ray itself waits for a minute before it believes that a head is gone, and then ends
+    the process.
+    """
+    return ray.is_initialized() and _listens(str(ray.get_runtime_context().gcs_address))
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return True  # "auto", say: Ray knows where to look
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=LISTENING_S):
+            return True
+    except OSError:
+        return False
 
 
 class DriverLostError(Exception):
@@ -57,10 +117,16 @@ class RunningDriver:
         start: The job, and what earlier runs of it have found.
         evaluators: How many evaluators it may use; each takes a CPU of the cluster.
         memory_bytes: What each may take beyond what it has after its start; 0 is what there is.
+
+    Raises:
+        DriverLostError: Ray did not take it.
     """
 
     def __init__(self, start: DriverStart, *, evaluators: int, memory_bytes: int = 0) -> None:
-        self._actor: Any = ray.remote(_DriverActor).options(num_cpus=0).remote(start, evaluators, memory_bytes)
+        try:
+            self._actor: Any = ray.remote(_DriverActor).options(num_cpus=0).remote(start, evaluators, memory_bytes)
+        except (RayError, ConnectionError, RuntimeError) as error:
+            raise DriverLostError(_first_line(error)) from error
 
     def advance(self, acknowledged: int) -> Sequence[tuple[int, Event]]:
         """Acknowledge events up to a number and return those after it; takes a fraction of a second.
@@ -71,7 +137,7 @@ class RunningDriver:
         try:
             events: Sequence[tuple[int, Event]] = ray.get(self._actor.advance.remote(acknowledged))
         except RayError as error:
-            raise DriverLostError(str(error).splitlines()[0]) from error
+            raise DriverLostError(_first_line(error)) from error
         return events
 
     def kill(self) -> None:
@@ -94,8 +160,15 @@ class _DriverActor:
 
 
 def disconnect() -> None:
-    """Leave the cluster; a local one ends."""
+    """Leave the cluster; a local one ends, and so does a node that was started for joining another."""
     ray.shutdown()
+    if _own_node is not None:
+        cluster_node.stop(_own_node)
+
+
+def temporary_folder() -> Path:
+    """Return where the Ray that was joined keeps its sessions on this machine."""
+    return Path(ray.get_runtime_context().get_temp_dir())
 
 
 def usable_cpus() -> int:
@@ -104,8 +177,15 @@ def usable_cpus() -> int:
 
 
 def cluster_cpus() -> int:
-    """Return the CPUs of the cluster that was joined."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    """Return the CPUs of the cluster that was joined, as it is now.
+
+    Raises:
+        ClusterAwayError: It does not answer.
+    """
+    try:
+        return int(ray.cluster_resources().get("CPU", 0))
+    except (RayError, ConnectionError, RuntimeError) as error:
+        raise ClusterAwayError(_first_line(error)) from error
 
 
 def kept_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -126,3 +206,7 @@ def _only_these_variables(variables: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         os.environ.update(whole)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

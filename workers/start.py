@@ -24,6 +24,7 @@ class DriverStart:
             by the digest of the plan.
         groundwork: What earlier runs have worked out for all evaluators, as the bytes of safetensors files by key.
         spent_s: Seconds that earlier runs took, for a budget in minutes.
+        patience_s: Seconds that one evaluation may take, besides what depends on the network.
     """
 
     spec: Mapping[str, Any]
@@ -37,3 +38,4 @@ class DriverStart:
     sensitivities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     groundwork: Mapping[str, bytes] = field(default_factory=dict)
     spent_s: float = 0.0
+    patience_s: float = 120.0

@@ -46,6 +46,7 @@ class Leases:
                 lease_until=database_now() + self._seconds,
                 epoch=jobs.c.epoch + 1,
                 attempts=jobs.c.attempts + 1,
+                reason=None,  # what it waited for in nobody's hands
             )
             .returning(*jobs.c)
         )
@@ -82,11 +83,17 @@ class Leases:
     def release(self, job: JobRecord, status: JobStatus | None = None, reason: str | None = None) -> JobRecord:
         """Give a held job back, in another status if one is given; without one the next dispatcher adopts it.
 
-        A start that ended in order does not count against the job.
+        The reason is that of the status, or else what the job waits for until it is adopted. A start that ended in
+        order does not count against the job.
         """
         if status is not None:
             job = change_status(self._connection, job, status, reason)
         values: dict[str, Any] = {"lease_owner": None, "lease_until": None, "attempts": max(0, job.attempts - 1)}
         if status is None:
-            values["reason"] = None  # what it waited for in these hands
+            values["reason"] = reason
         return change(self._connection, job, values)
+
+    def explain_free(self, reason: str | None) -> None:
+        """Say at every job that nobody holds what it waits for; ``None`` if for its turn alone."""
+        statement = update(jobs).where(_free(), jobs.c.reason.is_distinct_from(reason)).values(reason=reason)
+        self._connection.execute(statement)

@@ -31,7 +31,7 @@ def test_a_job_whose_files_cannot_be_read_says_so_and_is_not_given_up(tmp_path: 
         submitted(connection, job(spec=SPEC))
         claimed = Leases(connection, seconds=60).claim("one")
     assert claimed is not None
-    run = JobRun(Settings(home=tmp_path), database, artifacts, claimed, evaluators=1)
+    run = JobRun(Settings(home=tmp_path), database, artifacts, claimed, evaluators=lambda: 1)
 
     run.start()
     wait_until(lambda: stored(database, claimed.id).reason is not None)

@@ -1,5 +1,7 @@
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -199,3 +201,17 @@ def test_a_ray_session_stays_while_a_process_that_was_started_with_it_lives(tmp_
     finally:
         raylet.communicate(b"\n")
     assert remove_ray_sessions(tmp_path, older_than_s=-1) == [folder]
+
+
+def test_a_ray_session_stays_while_somebody_answers_at_its_sockets() -> None:
+    with tempfile.TemporaryDirectory(prefix="tf-", dir="/tmp") as name:  # paths of sockets must be short
+        folder = Path(name) / "session_2026-01-01_00-00-00_000002_999999999"
+        (folder / "sockets").mkdir(parents=True)
+        raylet = socket.socket(socket.AF_UNIX)  # of a container that shares the folder and not the processes
+        raylet.bind(str(folder / "sockets" / "raylet"))
+        raylet.listen()
+
+        assert remove_ray_sessions(Path(name), older_than_s=-1) == []
+        raylet.close()
+
+        assert remove_ray_sessions(Path(name), older_than_s=-1) == [folder]  # the file of the socket was still there
