@@ -56,7 +56,7 @@ def main() -> None:
         text = httpx.get(f"{base}/metrics", timeout=30).text
         well = httpx.get(f"{base}/readyz", timeout=30).status_code == 200
     counts: dict[str, int] = {}
-    for status, count in re.findall(r'tightfit_requests_total\{[^}]*status="(\d)\d\d"\} (\S+)', text):
+    for status, count in re.findall(r'tightfit_requests_total\{.*status="(\d)\d\d"\} (\S+)', text):
         counts[f"{status}xx"] = counts.get(f"{status}xx", 0) + int(float(count))
     total = sum(counts.values())
     print("\n".join(done.stdout.splitlines()[-60:]))
