@@ -48,8 +48,7 @@ from workers.start import DriverStart
 
 WAIT_S = 0.2  # the longest that a call waits for something to happen
 FAILURES_IN_A_ROW = 5  # before a job is given up
-LEAST_PATIENCE_S = 120.0  # with one evaluation
-PATIENCE = 50.0  # times what measuring the float network took
+PATIENCE = 50.0  # times what measuring the float network took, beside what the start says
 PREPARING_PATIENCE_S = 3600.0
 FINETUNING_PATIENCE_S = 7 * 86400.0  # the user says how many epochs; days on a CPU are their choice
 INFEASIBLE_PER_CALL = 8
@@ -84,6 +83,7 @@ class Driver:
 
     def __init__(self, start: DriverStart, make_pool: Callable[[JobData], Pool]) -> None:
         self._make_pool = make_pool
+        self._least_patience_s = start.patience_s
         self._outbox = Outbox()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="driver")
         self._loading = self._thread.submit(load_job, start)
@@ -496,7 +496,7 @@ class Driver:
     @property
     def _patience_s(self) -> float:
         forward_s = 0.0 if self._float is None else self._float.seconds["forward"]
-        return LEAST_PATIENCE_S + PATIENCE * forward_s
+        return self._least_patience_s + PATIENCE * forward_s
 
 
 def _open(job: JobData) -> tuple[Problem, Ranges]:
