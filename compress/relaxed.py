@@ -75,7 +75,7 @@ class RelaxedNetwork:
     normalisation across channels reads has zeros where channels are gone.
 
     Source: Cai and Vasconcelos 2020, "Rethinking Differentiable Search for Mixed-Precision Neural Networks",
-    arXiv:2004.05795, section 4 (composite convolution).
+    arXiv:2004.05795 (composite convolution).
 
     Args:
         prepared: From ``prepare``.

@@ -16,7 +16,7 @@ WEIGHTS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # what two bits lose in each layer
 SPACE = Space(tuple(Variable(name=f"weights {layer}", choices=CHOICES) for layer in range(len(WEIGHTS))))
 LOSSES = tuple(tuple(weight * 4.0 ** (2 - bits) for bits in CHOICES) for weight in WEIGHTS)
 BASE_COST = 8.0 * len(WEIGHTS)
-REFERENCE = (sum(WEIGHTS), BASE_COST)
+REFERENCE = (1.0, BASE_COST)
 
 
 def table(limit: float = float("inf")) -> ChoiceTable:
@@ -74,8 +74,9 @@ def new_strategy(chosen: ChoiceTable | None = None) -> DifferentiableStrategy:
 def test_its_front_is_nearer_to_the_best_one_than_chance_comes(seed: int) -> None:
     best = volume([Candidate(indices) for indices in itertools.product(range(len(CHOICES)), repeat=len(WEIGHTS))])
 
-    assert volume(searched("differentiable", 40, seed)) > 0.98 * best
-    assert volume(searched("random", 40, seed)) < 0.98 * best
+    found, drawn = volume(searched("differentiable", 40, seed)), volume(searched("random", 40, seed))
+
+    assert best - found < 0.7 * (best - drawn)
 
 
 def test_a_heavier_weight_of_the_cost_leads_to_cheaper_candidates() -> None:
@@ -159,7 +160,7 @@ def test_the_slope_of_the_expected_cost_is_its_derivative() -> None:
         assert slope[place] == pytest.approx(difference, rel=1e-6)
 
 
-def test_a_candidate_that_was_tried_gives_way_to_the_least_decided_change() -> None:
+def test_a_candidate_that_was_tried_gives_way_to_one_with_another_choice() -> None:
     strategy = new_strategy()
     first = strategy.propose(0).candidate
     strategy.record(first, Score(values=(0.5, 48.0)), None)  # by somebody else
