@@ -268,8 +268,16 @@ class Driver:
     def _give_out_point(self, slot: int) -> None:
         """Let an evaluator find the relaxed loss that the strategy waits for, unless another one does already."""
         if self._point is not None and not any(call.point for call in self._calls.values()):
-            arguments = {"probabilities": self._point.probabilities, "batch": self._point.batch}
-            self._call(slot, None, "relax", self._patience_s, point=self._point, **arguments)
+            point = self._point
+            self._call(
+                slot,
+                None,
+                "relax",
+                self._patience_s,
+                point=point,
+                probabilities=point.probabilities,
+                batch=point.batch,
+            )
 
     def _next_to_run(self) -> Trial | None:
         if self._again:

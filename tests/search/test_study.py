@@ -54,7 +54,9 @@ def scores(candidate: Candidate) -> dict[str, Score]:
 
 def relaxed(point: RelaxedPoint) -> RelaxedLoss:
     """Lose less with dearer choices, by the expected step; the layers weigh differently."""
-    gradient = tuple(-(place + 1.0) * np.arange(len(row)) for place, row in enumerate(point.probabilities))
+    gradient = tuple(
+        -(place + 1.0) * np.arange(len(row), dtype=np.float64) for place, row in enumerate(point.probabilities)
+    )
     loss = sum(float(slope @ row) for slope, row in zip(gradient, point.probabilities, strict=True))
     return RelaxedLoss(loss=loss, gradient=gradient, images=48.0)
 
