@@ -200,7 +200,9 @@ def uninterrupted(strategy: str) -> tuple[DriverStart, list[Trial]]:
     return start, ended(run(start))
 
 
-@pytest.mark.parametrize(("strategy", "finished"), [("auto", 5), ("differentiable", 9), ("nsga2", 2), ("nsga2", 10), ("random", 5)])
+@pytest.mark.parametrize(
+    ("strategy", "finished"), [("auto", 5), ("differentiable", 9), ("nsga2", 2), ("nsga2", 10), ("random", 5)]
+)
 def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(strategy: str, finished: int) -> None:
     start, expected = uninterrupted(strategy)
     # The dispatcher has committed some ended trials and one that was in flight.
@@ -209,6 +211,29 @@ def test_a_resumed_job_ends_with_the_trials_of_an_uninterrupted_one(strategy: st
     resumed = run(replace(start, trials=(*expected[:finished], in_flight)))
 
     assert [outcome(trial) for trial in ended(resumed)] == [outcome(trial) for trial in expected[finished:]]
+
+
+def test_a_relaxed_loss_that_was_lost_is_found_again_and_the_trials_stay_the_same() -> None:
+    start, expected = uninterrupted("differentiable")
+    lost = Finished(slot=0, error="ActorDiedError: killed", lost=True)
+
+    trials = ended(run(start, lambda job: FaultyPool(job, {5: lost}, method="relax")))
+
+    assert [outcome(trial) for trial in trials] == [outcome(trial) for trial in expected]
+    # What it takes is written down with the trials that it was for.
+    images = {trial.origin: trial.evaluation.relaxed_images for trial in trials if trial.evaluation}
+    assert images[Origin.SEARCH] > images[Origin.BASELINE] == 0
+
+
+def test_a_network_that_cannot_be_differentiated_ends_the_job_with_the_reason() -> None:
+    start, _ = uninterrupted("differentiable")
+    fault = Finished(slot=0, error="RuntimeError: derivative for round is not implemented")
+
+    end = run(start, lambda job: FaultyPool(job, {2: fault}, method="relax"))[-1]
+
+    assert isinstance(end, JobEnded)
+    assert end.status == "failed"
+    assert "could not be differentiated: RuntimeError: derivative for round" in (end.reason or "")
 
 
 def test_stored_sensitivities_are_not_measured_again_and_lead_to_the_same_trials() -> None:
