@@ -170,6 +170,7 @@ def trial_read(trial: TrialRecord) -> TrialRead:
         accuracy=None if found is None else found.accuracy,
         correct=None if found is None else found.correct,
         images=None if found is None else found.images,
+        relaxed_images=0.0 if found is None else found.relaxed_images,
         packed_bytes=None if found is None else found.packed_bytes,
         macs=None if found is None else found.macs,
         bit_ops=None if found is None else found.bit_ops,

@@ -300,7 +300,11 @@ class CheckpointRead(Answer):
 
 
 class TrialRead(Answer):
-    """A trial. ``feasible`` says per device whether every limit holds there."""
+    """A trial. ``feasible`` says per device whether every limit holds there.
+
+    ``relaxed_images`` is what relaxed losses took that the strategy asked for before it proposed the trial, in images
+    that the whole float network runs forward.
+    """
 
     id: str
     job_id: str
@@ -312,6 +316,7 @@ class TrialRead(Answer):
     accuracy: float | None
     correct: int | None
     images: int | None
+    relaxed_images: float = 0.0
     packed_bytes: int | None
     macs: int | None
     bit_ops: int | None
