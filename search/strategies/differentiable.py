@@ -84,15 +84,16 @@ class DifferentiableStrategy:
 
     A proposal comes after a few steps at one weight of the cost: for numbers (bits, ratios) the choice nearest to what
     is expected, for others the most probable one. The first descent starts near even probabilities, later ones where
-    that of the nearest weight has ended. Weights first spread over their range, then fall where two neighbours on the front leave the largest rectangle between
-    them. Costs are taken to multiply, each choice by what it leaves of the dearest candidate's cost alone, so that an
-    expected cost is never negative. A candidate that was tried already gives way to the second choice of the variable
-    that promises to lose least by it. One cost after the other is the objective.
+    that of the nearest weight has ended. Weights first spread over their range, then fall where two neighbours on the
+    front leave the largest rectangle between them. Costs are taken to multiply, each choice by what it leaves of the
+    dearest candidate's cost alone, so that an expected cost is never negative. A candidate that was tried already gives
+    way to the second choice of the variable that promises to lose least by it. One cost after the other is the
+    objective.
 
     Source: Cai and Vasconcelos 2020, "Rethinking Differentiable Search for Mixed-Precision Neural Networks",
-    arXiv:2004.05795 (softmax over branches, complexity in the loss). Theirs learns the weights of the
-    network at the same time and trains the network of the most probable branches anew; here the weights are those of
-    the trained network, logits learn alone, by Adam, and one search serves all weights of the cost. A mean of a coarse
+    arXiv:2004.05795 (softmax over branches, complexity in the loss). Theirs learns the weights of the network at the
+    same time and trains the network of the most probable branches anew; here the weights are those of the trained
+    network, logits learn alone, by Adam, and one search serves all weights of the cost. A mean of a coarse
     and a fine grid errs less than its coarse part: without training anew, its expected width keeps its promise better.
     """
 
