@@ -12,12 +12,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install demo serve test check format bench clean
+.PHONY: help install demo serve test outages check format bench clean
 
 help:
 	@echo 'make demo    install, then compress the example network on two devices and show the result'
 	@echo 'make serve   the service and its pages on http://127.0.0.1:$(PORT)'
-	@echo 'make test    every test (servers, Ray and a browser among them)'
+	@echo 'make test    every test but the next (servers, Ray and a browser among them)'
+	@echo 'make outages tests that take database, store, disk or cluster away from a service; 20 minutes'
 	@echo 'make check   format, lint, types, import contracts, fast tests'
 	@echo 'make format  put the code into its format'
 	@echo 'make bench   the figures of the README; DATA= and MEASUREMENTS= say where data lies'
@@ -42,12 +43,16 @@ serve: install
 	@$(BIN)/tightfit serve --port $(PORT)
 
 # One thread each: networks in tests are small, and threads that wait for each other only slow them down.
-test check: export OMP_NUM_THREADS = 1
+test outages check: export OMP_NUM_THREADS = 1
 
-# What starts servers, Ray or a browser measures time and has the machine for itself; the rest shares it.
+# Servers, Ray and browsers wait for each other most of the time; files of them run two at a time.
 test: install
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not outage" -n 2 --dist loadfile
+
+# These say how long a service may take to notice and to recover, and have the machine for themselves.
+outages: install
+	$(BIN)/python -m pytest -m outage
 
 check: install
 	$(BIN)/ruff format --check .

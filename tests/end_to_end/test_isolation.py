@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.conftest import ROOT
 from tests.end_to_end.service_process import ServiceProcess, descendants, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.outage]
 
 TRIALS = 120
 MEMORY_BYTES = 2**30  # more than an evaluator keeps in its caches, a third of a GiB

@@ -9,7 +9,7 @@ from tests.end_to_end.service_process import EXAMPLE, ServiceProcess, wait_for
 from tests.end_to_end.test_outages import LONGEST_S, TRIALS, ends_well, readiness
 from tests.s3 import running_s3
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.outage]
 
 
 def reason_of(service: ServiceProcess, job: str) -> str:

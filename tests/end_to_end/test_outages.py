@@ -11,7 +11,7 @@ import pytest
 from tests.end_to_end.service_process import ServiceProcess, wait_for
 from tests.postgresql import stoppable_postgresql
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.outage]
 
 TRIALS = 12
 SMALL_DISK = "64m"

@@ -10,7 +10,7 @@ import pytest
 from tests.end_to_end.ray_cluster import RayCluster, RayNode, ray_cluster
 from tests.end_to_end.service_process import ServiceProcess, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.outage]
 
 TRIALS = 40
 LONGEST_S = 300.0
