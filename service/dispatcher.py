@@ -114,6 +114,8 @@ class Dispatcher:
         return True
 
     def _cluster_is_gone(self) -> bool:
+        if cluster.node_died():
+            return True
         if cluster.answers():
             self._answered = time.monotonic()
         return time.monotonic() - self._answered > AWAY_S

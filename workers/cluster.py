@@ -27,6 +27,7 @@ KEPT_VARIABLES = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "T
 KEPT_PREFIXES = ("LANG", "LC_", "PYTHON", "OMP_", "MKL_", "OPENBLAS_", "LD_", "DYLD_", "CUDA_", "NVIDIA_", "RAY_")
 
 _own_node: subprocess.Popen[bytes] | None = None
+_raylet: int | None = None
 
 
 class ClusterAwayError(Exception):
@@ -61,6 +62,8 @@ def connect(address: str = "", *, cpus: int | None = None, object_store_bytes: i
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    global _raylet
+    _raylet = _child("raylet")
 
 
 def _join(address: str, object_store_bytes: int) -> None:
@@ -93,6 +96,27 @@ def answers() -> bool:
     the process.
     """
     return ray.is_initialized() and _listens(str(ray.get_runtime_context().gcs_address))
+
+
+def node_died() -> bool:
+    """Whether a local Ray has lost the process that starts all others; Ray itself takes ten seconds to notice."""
+    return _raylet is not None and _state(_raylet) in ("gone", "Z")
+
+
+def _child(name: str) -> int | None:
+    """Return a child of this process by its name, where the operating system tells."""
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in path.read_text().split():
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                return int(pid)
+    return None
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
 
 
 def _listens(address: str) -> bool:

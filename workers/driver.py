@@ -125,8 +125,8 @@ class Driver:
         self._opening = self._thread.submit(_open, self._job)
         self._pool = self._make_pool(replace(self._job, trials=(), groundwork={}))
         self._close_pool = self._pool.close
-        for slot in range(self._pool.size):
-            self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
+        # The first alone: where processors are few, it is ready to work while the others still import what they need.
+        self._call(0, None, "prepare", PREPARING_PATIENCE_S)
         self._step = self._prepare
 
     def _prepare(self) -> None:
@@ -389,7 +389,10 @@ class Driver:
     def _prepared(self, finished: Finished) -> None:
         if finished.error is not None:
             raise PreparationError(finished.error)
-        self._float = self._float or finished.value
+        if self._float is None:
+            self._float = finished.value
+            for slot in range(1, self._pool.size):
+                self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
         if self._found and finished.slot in self._late:
             self._late.remove(finished.slot)
             self._call(finished.slot, None, "adopt", PREPARING_PATIENCE_S, found=self._found)

@@ -57,11 +57,13 @@ class RayPool:
         self.size = size
         self._memory_bytes = memory_bytes
         self._job = ray.put(job)
-        self._actors: list[Any] = [self._new_actor() for _ in range(size)]
+        self._actors: dict[int, Any] = {}  # by slot, from its first call on
         self._calls: dict[ray.ObjectRef[Any], int] = {}
 
     def submit(self, slot: int, method: str, **arguments: Any) -> None:
-        """Start a call in a free slot; returns at once."""
+        """Start a call in a free slot, and its evaluator if this is the first; returns at once."""
+        if slot not in self._actors:
+            self._actors[slot] = self._new_actor()
         self._calls[self._actors[slot].call.remote(method, arguments)] = slot
 
     def wait(self, timeout_s: float) -> list[Finished]:
@@ -83,7 +85,7 @@ class RayPool:
     def close(self) -> None:
         """Kill all evaluators."""
         self._calls.clear()
-        for actor in self._actors:
+        for actor in self._actors.values():
             ray.kill(actor)
 
     def _finished(self, reference: "ray.ObjectRef[Any]", slot: int) -> Finished:
