@@ -1,5 +1,6 @@
 """A few evaluators, each doing one thing at a time: as Ray actors, or in this very thread."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ if TYPE_CHECKING:  # with torch, which each process is to import in its own time
     from workers.job import JobData
 
 EVALUATOR_CPUS = 1
+
+NICENESS = 10
+"""Of evaluators at work: where processors are few, the service, drivers and those that start after a crash go first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,12 +153,16 @@ class _EvaluatorActor:
             from workers.evaluator import Evaluator
 
         torch.set_num_threads(1)
+        self._gives_way = False
         self._evaluator = Evaluator(ray.get(job[0]))
         if memory_bytes and sys.platform == "linux":
             limit_memory(memory_bytes)
 
     def call(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        """Run one method of the evaluator."""
+        """Run one method of the evaluator; once it is prepared, with low priority."""
+        if method != "prepare" and not self._gives_way:
+            os.nice(NICENESS)
+            self._gives_way = True
         return getattr(self._evaluator, method)(**arguments)
 
 
