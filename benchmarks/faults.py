@@ -113,7 +113,8 @@ def run(service: ServiceProcess, folder: Path, options: Any, url: str) -> dict[s
         since = time.monotonic()
         if name == "raylet":  # its actors go on for seconds, until they notice
             wait_for(lambda died=dispatcher: dispatcher_of(service) not in (None, died), seconds=PATIENCE_S)  # type: ignore[misc]
-        before = {job: count for job in jobs if (count := ended_now(service, job)) is not None}
+        # A job that had not begun to search cannot search again: it first measures what it has to know.
+        before = {job: count for job in jobs if (count := ended_now(service, job))}
         wait_for(lambda before=before: again(service, before), seconds=PATIENCE_S)  # type: ignore[misc]
         kills.append(measured(service, name, time.monotonic() - since, used))
         print(f"{len(kills)}: {json.dumps(kills[-1])}", flush=True)
