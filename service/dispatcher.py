@@ -220,6 +220,8 @@ def main() -> None:
     in_order = False
     try:
         in_order = dispatcher.run()
+    except Exception:
+        logger.exception("dispatching failed")
     finally:
         database.close()
         if not in_order:

@@ -111,7 +111,7 @@ class JobRun:
             )
         except Exception as error:  # a job must end, and never take the dispatcher along
             logger.exception("job %s failed", self.job.id)
-            self._give_up(f"internal error: {type(error).__name__}: {error}")
+            self._give_up(f"internal error: {type(error).__name__}: {_cause(error)}")
         finally:
             self._stop_driver()
 

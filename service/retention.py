@@ -104,7 +104,7 @@ def _somebody_listens(folder: Path) -> bool:
             probe.settimeout(1.0)
             try:
                 probe.connect(str(path))
-            except TimeoutError:  # somebody who is busy
+            except (TimeoutError, BlockingIOError):  # somebody who is busy
                 return True
             except OSError:  # nobody, or it is no socket
                 continue

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,10 @@ def node_died() -> bool:
 def _child(name: str) -> int | None:
     """Return a child of this process by its name, where the operating system tells."""
     for path in Path("/proc/self/task").glob("*/children"):
-        for pid in path.read_text().split():
-            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
-                return int(pid)
+        with suppress(OSError):  # threads and children come and go
+            for pid in path.read_text().split():
+                if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                    return int(pid)
     return None
 
 

@@ -6,6 +6,7 @@ driver may be killed at any moment: another one, started with the rows that were
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -273,7 +274,7 @@ class Driver:
                 slot,
                 None,
                 "relax",
-                self._patience_s,
+                PREPARING_PATIENCE_S,  # the first one lays out every choice of every layer
                 point=point,
                 probabilities=point.probabilities,
                 batch=point.batch,
@@ -357,10 +358,11 @@ class Driver:
 
     def _take(self) -> None:
         """Take in what evaluators have finished, and replace those that are lost or take too long."""
+        losses: list[str] = []
         for finished in self._pool.wait(WAIT_S):
             call = self._calls.pop(finished.slot)
             if finished.lost:
-                self._lost(finished.slot, call, finished.error or "the evaluator was lost")
+                losses += self._lost(finished.slot, call, finished.error or "the evaluator was lost")
                 continue
             self._ready.add(finished.slot)
             if call.probes:
@@ -381,7 +383,8 @@ class Driver:
             if time.monotonic() > call.until:
                 self._pool.abandon(slot)
                 del self._calls[slot]
-                self._lost(slot, call, f"no answer within {call.until - call.since:.0f} s")
+                losses += self._lost(slot, call, f"no answer within {call.until - call.since:.0f} s")
+        self._failures += losses[:1]  # several at once are one failure: that of their machine
         if len(self._failures) >= FAILURES_IN_A_ROW:
             causes = "; ".join(dict.fromkeys(self._failures))
             self._end("failed", f"{len(self._failures)} failures in a row, nothing succeeded in between: {causes}")
@@ -392,7 +395,7 @@ class Driver:
         if self._float is None:
             self._float = finished.value
             for slot in range(1, self._pool.size):
-                self._call(slot, None, "prepare", PREPARING_PATIENCE_S)
+                self._call(slot, None, "prepare", self._preparing_patience_s)
         if self._found and finished.slot in self._late:
             self._late.remove(finished.slot)
             self._call(finished.slot, None, "adopt", PREPARING_PATIENCE_S, found=self._found)
@@ -400,6 +403,7 @@ class Driver:
     def _probed(self, batch: tuple[Probe, ...], finished: Finished) -> None:
         if finished.error is not None:
             raise PreparationError(f"measuring single choices failed: {finished.error}")
+        self._failures.clear()
         measured = list(zip(batch, finished.value, strict=True))
         self._divergences.update({probe: divergence for probe, (divergence, _) in measured})
         rows = tuple(effect(self._problem, probe, divergence, loss) for probe, (divergence, loss) in measured)
@@ -409,13 +413,13 @@ class Driver:
         if finished.error is not None:
             what = "ranking channels" if isinstance(work, Ranking) else "training a replacement"
             raise PreparationError(f"{what} failed: {finished.error}")
+        self._failures.clear()
         for event in self._groundwork.finished(work, finished.value):
             self._outbox.emit(event)
 
     def _relaxed(self, finished: Finished, elapsed_s: float) -> None:
         if finished.error is not None:
             raise PreparationError(f"the relaxed network could not be differentiated: {finished.error}")
-        self._failures.clear()
         self._point = None
         self._run.descend(finished.value, seconds=elapsed_s)
 
@@ -444,19 +448,24 @@ class Driver:
                 CheckpointReady(number=trial.number, files={}, verification={"failures": [error]}, verified=False)
             )
 
-    def _lost(self, slot: int, call: _Call, error: str) -> None:
-        """Prepare a slot's new evaluator. Its trial runs once more, under its number, before it counts as failed."""
-        self._call(slot, None, "prepare", PREPARING_PATIENCE_S, found=self._found)
+    def _lost(self, slot: int, call: _Call, error: str) -> list[str]:
+        """Prepare a slot's new evaluator. Its trial runs once more, under its number, before it counts as failed.
+
+        Returns:
+            What was lost, if no trial was.
+        """
+        self._call(slot, None, "prepare", self._preparing_patience_s, found=self._found)
         if call.trial is None:
             if call.work is not None:
                 self._groundwork.again(call.work)
             self._unprobed.extend(call.probes)
-            self._failures.append(f"{'preparing' if call.point is None else 'differentiating'}: {error}")
-        elif call.trial.number in self._retried:
+            return [f"{'preparing' if call.point is None else 'differentiating'}: {error}"]
+        if call.trial.number in self._retried:
             self._failed(call.trial, error)
         else:
             self._retried.add(call.trial.number)
             self._again.append(call.trial)
+        return []
 
     def _report(self, trial: Trial) -> None:
         self._meter.done += 1
@@ -503,6 +512,11 @@ class Driver:
     @property
     def _float_accuracy(self) -> float:
         return 0.0 if self._float is None else self._float.accuracy
+
+    @property
+    def _preparing_patience_s(self) -> float:
+        """The first evaluator must come; others may wait for room on a cluster as long as that one works."""
+        return PREPARING_PATIENCE_S if self._float is None else math.inf
 
     @property
     def _patience_s(self) -> float:

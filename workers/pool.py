@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
@@ -156,6 +157,8 @@ class _EvaluatorActor:
         self._gives_way = False
         self._evaluator = Evaluator(ray.get(job[0]))
         if memory_bytes and sys.platform == "linux":
+            for name in ("onnxruntime", "compress.export.onnx_qdq"):  # which packaging imports: no trial's memory
+                import_module(name)
             limit_memory(memory_bytes)
 
     def call(self, method: str, arguments: Mapping[str, Any]) -> Any:
