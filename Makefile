@@ -45,10 +45,10 @@ serve: install
 # One thread each: networks in tests are small, and threads that wait for each other only slow them down.
 test outages check: export OMP_NUM_THREADS = 1
 
-# Servers, Ray and browsers wait for each other most of the time; files of them run two at a time.
+# What starts servers, Ray or a browser measures time and has the machine for itself; the rest shares it.
 test: install
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
-	$(BIN)/python -m pytest -m "slow and not outage" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not outage"
 
 # These say how long a service may take to notice and to recover, and have the machine for themselves.
 outages: install

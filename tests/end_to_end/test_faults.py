@@ -74,7 +74,7 @@ def test_a_stopped_service_gives_its_job_back_and_leaves_no_process(service: Ser
     assert service.job(job)["status"] in ("searching", "preparing")  # not lost, not failed
     service.http.post(f"/v1/jobs/{job}/cancel")
     took_s = wait_for(lambda: service.job(job)["status"] == "cancelled")
-    assert took_s < 10 * load_factor()
+    assert took_s < 30 * load_factor()  # the dispatcher has to start Ray first
     assert all(row["status"] != "running" for row in service.trials(job))
 
 
