@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,8 @@ def rerank(
         pricing = beside.submit(_priced, services, job, stored.plans, profiles) if stored.plans else None
         trials = stored.figures()
         own = [target.name for target in targets if target.name in job.profiles]
-        prices: dict[str, list[Row]] = {
-            name: [tuple(map(trial.costs[name].get, FIGURES)) for trial in trials] for name in own
-        }
+        row = itemgetter(*FIGURES)
+        prices: dict[str, list[Row]] = {name: [row(trial.costs[name]) for trial in trials] for name in own}
         prices |= {} if pricing is None else pricing.result()
     accuracy = None if job.baseline is None else job.baseline.get("accuracy")
     return [_front(target, axis, trials, prices.get(target.name, []), accuracy) for target in targets]
