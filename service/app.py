@@ -54,6 +54,9 @@ ROUTERS = (
     health,
 )
 
+PRELOAD_AFTER_S = 30.0
+"""Ingestion starts then, or with the first upload: until then processors belong to jobs that a crash has left."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the application. The database must be at head (``service.store.migrate``)."""
@@ -61,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services.ingest.start()
+        services.ingest.start_later(PRELOAD_AFTER_S)
         yield
         app.state.stopping = True
         services.close()

@@ -45,7 +45,7 @@ class Dispatcher:
         self._database = database
         self._artifacts = artifacts
         self._evaluators = 0
-        self._answered = 0.0
+        self._silent_since: float | None = None  # the cluster's head
         self._name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._runs: list[JobRun] = []
         self._busy_s = 0.0  # of runs that have ended
@@ -82,7 +82,6 @@ class Dispatcher:
             Whether that was in order: ``False`` if the cluster is gone. Then this process is of no more use: what it
             would ask of Ray waits for a minute and ends it.
         """
-        self._answered = time.monotonic()
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
         renewed, said = time.monotonic(), -SAY_S
         while not self._stopping.wait(LOOK_S):
@@ -117,8 +116,11 @@ class Dispatcher:
         if cluster.node_died():
             return True
         if cluster.answers():
-            self._answered = time.monotonic()
-        return time.monotonic() - self._answered > AWAY_S
+            self._silent_since = None
+            return False
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        return now - self._silent_since > AWAY_S
 
     def _leave(self) -> None:
         """Give all jobs back, with the reason, to whoever joins a cluster next."""

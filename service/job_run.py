@@ -128,6 +128,11 @@ class JobRun:
                 "the log of the service says what the last driver died of"
             )
             return False
+        evaluators = self._evaluators()
+        if not evaluators:
+            self._explain(NO_CPUS)
+            self._stopping.wait(LONGEST_BACKOFF_S)
+            return True
         try:
             start, trials = self._read()
         except OSError as error:  # the store is away; that is no failure of the job
@@ -140,11 +145,6 @@ class JobRun:
             self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
         )
         try:
-            evaluators = self._evaluators()
-            if not evaluators:
-                self._explain(NO_CPUS)
-                self._stopping.wait(LONGEST_BACKOFF_S)
-                return True
             self._driver = RunningDriver(
                 start, evaluators=evaluators, memory_bytes=self._settings.evaluator_memory_bytes
             )

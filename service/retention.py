@@ -1,6 +1,7 @@
 """What is kept how long: artefacts that nothing names, jobs and uploads of long ago, sessions of Ray, the audit log."""
 
 import logging
+import os
 import re
 import shutil
 import socket
@@ -78,7 +79,7 @@ def remove_ray_sessions(folder: Path, *, older_than_s: float = RAY_S) -> list[Pa
         found = _RAY_SESSION.fullmatch(path.name)
         if found is None or path.is_symlink() or Path(f"/proc/{found[1]}").exists():
             continue
-        ours = path.stat().st_uid == Path("/proc/self").stat().st_uid
+        ours = path.stat().st_uid == os.getuid()
         old = time.time() - path.stat().st_mtime > older_than_s
         if ours and old and not _named_by_a_process(path.name) and not _somebody_listens(path / "sockets"):
             shutil.rmtree(path, ignore_errors=True)

@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+# Read when Ray is imported. Else a call that comes after leaving starts another Ray, with all of this environment.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
 import ray
 from ray.exceptions import RayError
 
@@ -71,7 +74,7 @@ def _join(address: str, object_store_bytes: int) -> None:
     global _own_node
     if not _listens(address):
         raise ClusterAwayError(f"the Ray cluster at {address} does not answer")
-    if (_own_node is None or _own_node.poll() is not None) and not _node_comes():
+    if (_own_node is None or _own_node.poll() is not None) and not _node_comes(address):
         _own_node = cluster_node.start(address, object_store_bytes=object_store_bytes)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -79,10 +82,10 @@ def _join(address: str, object_store_bytes: int) -> None:
         raise ClusterAwayError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}") from error
 
 
-def _node_comes() -> bool:
+def _node_comes(address: str) -> bool:
     """Wait a little for a node on this machine: where a head starts, its node comes a moment later."""
     deadline = time.monotonic() + NODE_COMES_S
-    while not cluster_node.is_here():
+    while not cluster_node.is_here(address):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.5)

@@ -419,7 +419,9 @@ class Driver:
 
     def _relaxed(self, finished: Finished, elapsed_s: float) -> None:
         if finished.error is not None:
-            raise PreparationError(f"the relaxed network could not be differentiated: {finished.error}")
+            self._failures.append(f"differentiating: {finished.error}")  # and the same point is asked for again
+            return
+        self._failures.clear()
         self._point = None
         self._run.descend(finished.value, seconds=elapsed_s)
 

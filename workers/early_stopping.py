@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc
 
 ERROR_RATE = 0.01
 """Most probability, per trial, of stopping one that would have joined a front."""
@@ -57,4 +56,8 @@ def _worse(right: Right, rival: Right, error_rate: float) -> bool:
     lost, won = int((seen & ~right).sum()), int((right & ~seen).sum())
     if lost - won > int((~rival[len(right) :]).sum()):
         return True  # even with every image that is left
-    return lost > won and float(bdtrc(lost - 1, lost + won, 0.5)) <= error_rate
+    if lost <= won:
+        return False
+    from scipy.special import bdtrc  # slow to import, and nobody who starts after a crash needs it yet
+
+    return float(bdtrc(lost - 1, lost + won, 0.5)) <= error_rate

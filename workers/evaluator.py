@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from workers.groundwork import Arrays, Findings, imitation_settings
 from workers.job import JobData
 from workers.packaging import Package, joined, package
 from workers.pricing import Price, Pricing
-from workers.problem import Problem
-from workers.relaxation import Relaxation
+
+if TYPE_CHECKING:
+    from workers.relaxation import Relaxation
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +158,9 @@ class Evaluator:
     def relax(self, probabilities: ChoiceValues, batch: int) -> RelaxedLoss:
         """Return the loss of a relaxed candidate and its gradient; see ``relaxation.Relaxation.loss``."""
         if self._relaxation is None:
+            from workers.problem import Problem  # with all strategies, and few jobs need it here
+            from workers.relaxation import Relaxation
+
             job = self._job
             problem = Problem(job.spec, job.shapes, job.structure, job.profiles)
             self._relaxation = Relaxation(self._prepared, problem)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.numpy
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from compress.imitation import ImitationSettings
 from compress.plan import OperatorChoice
 from compress.structure import full_key
 from workers.events import GroundworkDone, Progress
-from workers.problem import Problem
 from workers.spec import JobSpec
+
+if TYPE_CHECKING:  # with the strategies, which evaluators have no need of
+    from workers.problem import Problem
 
 PROGRAMS = ("tightfit", "torch", "numpy")
 
@@ -76,7 +78,7 @@ class Groundwork:
         stored: What earlier runs have found, as bytes by key.
     """
 
-    def __init__(self, problem: Problem, *, foundation: str, stored: Mapping[str, bytes]) -> None:
+    def __init__(self, problem: "Problem", *, foundation: str, stored: Mapping[str, bytes]) -> None:
         self.found = Findings()
         self._foundation = foundation
         self._settings = imitation_settings(problem.spec)
@@ -149,7 +151,7 @@ def to_call(work: Work) -> tuple[str, dict[str, Any]]:
     return "imitate", {"block": work.block, "operator": choice.operator, "parameters": dict(choice.parameters)}
 
 
-def _work(problem: Problem) -> list[Work]:
+def _work(problem: "Problem") -> list[Work]:
     space, steps = problem.spec.space, problem.spec.imitation_steps
     cuts = any(ratio < 1 for ratio in space.keep_ratios)
     replacements = problem.operator_choices() if steps else []

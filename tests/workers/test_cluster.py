@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 import ray
 
 from tests.workers.conftest import make_start
+from workers import cluster_node
 from workers.cluster import DriverLostError, RunningDriver, connect, disconnect, kept_variables, usable_cpus
 from workers.events import Event, JobEnded, StatusChanged, Trial, TrialEnded, TrialStarted, TrialStatus
 from workers.job import load_job
@@ -25,6 +27,25 @@ def test_workers_see_no_variable_that_might_be_a_secret() -> None:
     environment = {"PATH": "/bin", "LC_ALL": "C", "RAY_TMPDIR": "/t", "DATABASE_URL": "x", "AWS_SECRET_ACCESS_KEY": "y"}
 
     assert kept_variables(environment) == {"PATH": "/bin", "LC_ALL": "C", "RAY_TMPDIR": "/t"}
+
+
+@pytest.mark.parametrize(
+    ("head", "address", "here"),
+    [
+        ("127.0.0.9:6379", "127.0.0.9:6379", True),
+        ("127.0.0.9:6379", "127.0.0.9:6380", False),
+        ("203.0.113.5:6379", "203.0.113.6:6379", False),
+        ("127.0.0.1:6379", "localhost:6379", True),
+        ("203.0.113.5:6379", "auto", True),
+    ],
+)
+def test_a_node_beside_us_counts_if_it_is_of_the_cluster_that_is_joined(head: str, address: str, here: bool) -> None:
+    program = ["raylet", "-c", "input()", f"--gcs-address={head}"]
+    with subprocess.Popen(program, executable=sys.executable, stdin=subprocess.PIPE) as raylet:
+        try:
+            assert cluster_node.is_here(address) is here
+        finally:
+            raylet.kill()
 
 
 @pytest.fixture(scope="module")

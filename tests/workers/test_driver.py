@@ -225,15 +225,24 @@ def test_a_relaxed_loss_that_was_lost_is_found_again_and_the_trials_stay_the_sam
     assert images[Origin.SEARCH] > images[Origin.BASELINE] == 0
 
 
+def test_a_relaxed_loss_that_fails_once_is_asked_for_again() -> None:
+    start, expected = uninterrupted("differentiable")
+    fault = Finished(slot=0, error="MemoryError: too much")
+
+    trials = ended(run(start, lambda job: FaultyPool(job, {5: fault}, method="relax")))
+
+    assert [outcome(trial) for trial in trials] == [outcome(trial) for trial in expected]
+
+
 def test_a_network_that_cannot_be_differentiated_ends_the_job_with_the_reason() -> None:
     start, _ = uninterrupted("differentiable")
     fault = Finished(slot=0, error="RuntimeError: derivative for round is not implemented")
 
-    end = run(start, lambda job: FaultyPool(job, {2: fault}, method="relax"))[-1]
+    end = run(start, lambda job: FaultyPool(job, {}, always=fault, method="relax"))[-1]
 
     assert isinstance(end, JobEnded)
     assert end.status == "failed"
-    assert "could not be differentiated: RuntimeError: derivative for round" in (end.reason or "")
+    assert "differentiating: RuntimeError: derivative for round" in (end.reason or "")
 
 
 def test_stored_sensitivities_are_not_measured_again_and_lead_to_the_same_trials() -> None:

@@ -57,6 +57,7 @@ class IngestClient:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._timer: threading.Timer | None = None
         self._closed = False
 
     @property
@@ -65,12 +66,21 @@ class IngestClient:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the server, which then preloads its libraries; returns at once."""
+        """Start the server, which then preloads its libraries; returns at once. Does nothing on a closed client."""
         with self._lock:
-            self._running()
+            if not self._closed:
+                self._running()
+
+    def start_later(self, seconds: float) -> None:
+        """Start the server after so long, unless a request does before."""
+        self._timer = threading.Timer(seconds, self.start)
+        self._timer.daemon = True
+        self._timer.start()
 
     def close(self) -> None:
         """End the server and what it runs."""
+        if self._timer is not None:
+            self._timer.cancel()
         with self._lock:
             self._closed = True
             self._stop()

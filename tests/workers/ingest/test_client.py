@@ -161,6 +161,30 @@ def test_requests_see_no_secrets(client: IngestClient, tmp_path: Path, monkeypat
     assert b"secret" not in seen
 
 
+def test_the_server_starts_by_itself_after_a_while(tmp_path: Path) -> None:
+    fresh = IngestClient(scratch=tmp_path, limits=LIMITS)
+
+    fresh.start_later(0.2)
+    assert fresh.pid is None
+    deadline = time.monotonic() + 10
+    while fresh.pid is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started = fresh.pid
+    fresh.close()
+
+    assert started is not None
+
+
+def test_a_client_that_is_closed_before_does_not_start_one(tmp_path: Path) -> None:
+    fresh = IngestClient(scratch=tmp_path, limits=LIMITS)
+
+    fresh.start_later(0.1)
+    fresh.close()
+    time.sleep(0.3)
+
+    assert fresh.pid is None
+
+
 def test_a_closed_client_takes_nothing_more(tmp_path: Path) -> None:
     client = IngestClient(scratch=tmp_path, limits=LIMITS)
     client.close()
