@@ -179,9 +179,8 @@ class WaitingPool(RayPool):
         self._hosts = [actor.remote(job) for _ in range(ACTORS)]
         super().__init__(job, size=SLOTS)
 
-    def _new_actor(self) -> Any:
-        self._next = getattr(self, "_next", -1) + 1
-        return self._hosts[self._next % ACTORS]
+    def _new_actor(self, slot: int) -> Any:
+        return self._hosts[slot % ACTORS]
 
     def close(self) -> None:
         """Forget the calls; the actors end with the driver."""

@@ -53,6 +53,7 @@ PATIENCE = 50.0  # times what measuring the float network took, beside what the 
 PREPARING_PATIENCE_S = 3600.0
 FINETUNING_PATIENCE_S = 7 * 86400.0  # the user says how many epochs; days on a CPU are their choice
 INFEASIBLE_PER_CALL = 8
+ALONE_S = 5.0  # that a search runs with the first evaluator
 PROBES_PER_CALL = 4
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Driver:
         self._unprobed: deque[Probe] = deque()
         self._divergences: dict[Probe, float] = {}
         self._found = Findings()
+        self._alone = True  # the first evaluator
         self._late: set[int] = set()  # slots whose evaluator was not prepared when that was found
         self._over = False
         self._step: Callable[[], None] = self._load
@@ -126,7 +128,6 @@ class Driver:
         self._opening = self._thread.submit(_open, self._job)
         self._pool = self._make_pool(replace(self._job, trials=(), groundwork={}))
         self._close_pool = self._pool.close
-        # The first alone: where processors are few, it is ready to work while the others still import what they need.
         self._call(0, None, "prepare", PREPARING_PATIENCE_S)
         self._step = self._prepare
 
@@ -159,6 +160,7 @@ class Driver:
             work = self._groundwork.next()
             if work is None:
                 break
+            self._start_others()
             method, arguments = to_call(work)
             self._call(slot, None, method, PREPARING_PATIENCE_S, work=work, **arguments)
         if not self._groundwork.over:
@@ -204,6 +206,7 @@ class Driver:
         for slot in [] if self._over else sorted(self._ready):
             if not self._unprobed:
                 break
+            self._start_others()
             batch = tuple(self._unprobed.popleft() for _ in range(min(PROBES_PER_CALL, len(self._unprobed))))
             plans = [plan_of(self._problem, probe).to_json() for probe in batch]
             self._call(slot, None, "sensitivities", self._patience_s * len(batch), probes=batch, plans=plans)
@@ -227,6 +230,7 @@ class Driver:
             done=len(self._run.ended),
             spent_s=self._job.spent_s,
         )
+        self._others_due = time.monotonic() + ALONE_S
         self._exhausted = False
         self._ahead: Trial | None = None
         self._point: RelaxedPoint | None = None  # whose loss the strategy waits for
@@ -244,6 +248,8 @@ class Driver:
         when all that was reported is acknowledged, another step is made.
         """
         self._give_out()
+        if time.monotonic() > self._others_due:
+            self._start_others()
         if any(call.trial for call in self._calls.values()):
             self._ahead = self._ahead or self._next_trial()
             if not self._outbox.pending:
@@ -331,6 +337,7 @@ class Driver:
             if trial.number not in self._job.packaged
         )
         self._retried.clear()
+        self._start_others()
         self._outbox.emit(StatusChanged(status="packaging"))
         self._step = self._package
 
@@ -389,13 +396,23 @@ class Driver:
             causes = "; ".join(dict.fromkeys(self._failures))
             self._end("failed", f"{len(self._failures)} failures in a row, nothing succeeded in between: {causes}")
 
+    def _start_others(self) -> None:
+        """Start the evaluators besides the first, when there is work for them.
+
+        Importing what they need takes seconds. Where processors are few and a job goes on after a crash, the first one
+        alone soon ends some trials, if they are small.
+        """
+        if not self._alone:
+            return
+        self._alone = False
+        for slot in range(1, self._pool.size):
+            self._call(slot, None, "prepare", self._preparing_patience_s, found=self._found)
+
     def _prepared(self, finished: Finished) -> None:
         if finished.error is not None:
             raise PreparationError(finished.error)
         if self._float is None:
             self._float = finished.value
-            for slot in range(1, self._pool.size):
-                self._call(slot, None, "prepare", self._preparing_patience_s)
         if self._found and finished.slot in self._late:
             self._late.remove(finished.slot)
             self._call(finished.slot, None, "adopt", PREPARING_PATIENCE_S, found=self._found)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -133,9 +134,13 @@ class Groundwork:
             what: list[Any] = ["ranking", work.criterion]
         else:
             what = ["replacement", full_key(work.block, work.choice), asdict(self._settings)]
-        programs = {name: version(name) for name in PROGRAMS}
-        document = json.dumps([self._foundation, programs, *what], sort_keys=True)
+        document = json.dumps([self._foundation, _versions(), *what], sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PROGRAMS}
 
 
 def imitation_settings(spec: JobSpec) -> ImitationSettings:

@@ -18,8 +18,12 @@ if TYPE_CHECKING:  # with torch, which each process is to import in its own time
 
 EVALUATOR_CPUS = 1
 
-NICENESS = 10
-"""Of evaluators at work: where processors are few, the service, drivers and those that start after a crash go first."""
+FIRST_NICENESS, NICENESS = 5, 10
+"""Of a job's first evaluator once it is prepared, and of the others from the beginning.
+
+Where processors are few, the service, drivers and whoever starts after a crash go first. A first evaluator that works
+comes before others that still import what they need.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class RayPool:
     def submit(self, slot: int, method: str, **arguments: Any) -> None:
         """Start a call in a free slot, and its evaluator if this is the first; returns at once."""
         if slot not in self._actors:
-            self._actors[slot] = self._new_actor()
+            self._actors[slot] = self._new_actor(slot)
         self._calls[self._actors[slot].call.remote(method, arguments)] = slot
 
     def wait(self, timeout_s: float) -> list[Finished]:
@@ -85,7 +89,7 @@ class RayPool:
         """Kill and replace one evaluator."""
         self._calls = {reference: other for reference, other in self._calls.items() if other != slot}
         ray.kill(self._actors[slot])
-        self._actors[slot] = self._new_actor()
+        self._actors[slot] = self._new_actor(slot)
 
     def close(self) -> None:
         """Kill all evaluators."""
@@ -99,14 +103,15 @@ class RayPool:
         except RayTaskError as error:
             return Finished(slot=slot, error=_reason(error.cause))
         except RayActorError as error:
-            self._actors[slot] = self._new_actor()
+            self._actors[slot] = self._new_actor(slot)
             return Finished(slot=slot, error=_reason(error), lost=True)
         except RayError as error:
             self.abandon(slot)
             return Finished(slot=slot, error=_reason(error), lost=True)
 
-    def _new_actor(self) -> Any:
-        return ray.remote(_EvaluatorActor).options(num_cpus=EVALUATOR_CPUS).remote([self._job], self._memory_bytes)
+    def _new_actor(self, slot: int) -> Any:
+        actor = ray.remote(_EvaluatorActor).options(num_cpus=EVALUATOR_CPUS)
+        return actor.remote([self._job], self._memory_bytes, slot == 0)
 
 
 class LocalPool:
@@ -147,14 +152,16 @@ class LocalPool:
 class _EvaluatorActor:
     """The thin Ray side of an evaluator. ``job`` is in a list, so that it is unpacked here and not before."""
 
-    def __init__(self, job: "list[ray.ObjectRef[JobData]]", memory_bytes: int) -> None:
+    def __init__(self, job: "list[ray.ObjectRef[JobData]]", memory_bytes: int, first: bool) -> None:
+        if not first:
+            os.nice(NICENESS)
         with without_collecting():
             import torch
 
             from workers.evaluator import Evaluator
 
         torch.set_num_threads(1)
-        self._gives_way = False
+        self._gives_way = not first
         self._evaluator = Evaluator(ray.get(job[0]))
         if memory_bytes and sys.platform == "linux":
             for name in ("onnxruntime", "compress.export.onnx_qdq"):  # which packaging imports: no trial's memory
@@ -162,9 +169,9 @@ class _EvaluatorActor:
             limit_memory(memory_bytes)
 
     def call(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        """Run one method of the evaluator; once it is prepared, with low priority."""
+        """Run one method of the evaluator; once it is prepared, with less priority."""
         if method != "prepare" and not self._gives_way:
-            os.nice(NICENESS)
+            os.nice(FIRST_NICENESS)
             self._gives_way = True
         return getattr(self._evaluator, method)(**arguments)
 
