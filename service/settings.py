@@ -4,10 +4,11 @@ import ipaddress
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+LEAST_EVALUATOR_BYTES = GIB
 
 
 def is_loopback(host: str) -> bool:
@@ -72,6 +73,15 @@ class Settings(BaseSettings):
     """How long one evaluation may take, beside fifty times what the float network's takes."""
     evaluator_memory_bytes: int = Field(default=0, ge=0, validation_alias="TIGHTFIT_EVALUATOR_MEMORY_BYTES")
     """Memory that one evaluator may take beyond what it has after its start; 0 is what there is."""
+
+    @field_validator("evaluator_memory_bytes")
+    @classmethod
+    def _leaves_room(cls, value: int) -> int:
+        if 0 < value < LEAST_EVALUATOR_BYTES:
+            raise ValueError(
+                "must be 0, for no bound, or at least 1 GiB: what is kept from trial to trial takes a third"
+            )
+        return value
 
     @model_validator(mode="after")
     def _fill_from_home(self) -> Self:

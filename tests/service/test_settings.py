@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from service.serve import RefusedBindError, check_bind, serve
 from service.settings import Settings
@@ -34,3 +35,17 @@ def test_anything_else_is_refused_before_anything_starts(host: str, tmp_path: Pa
         serve(Settings(home=tmp_path / "home", host=host))
 
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(("bytes_", "taken"), [("0", True), ("1073741824", True), ("1073741823", False), ("-1", False)])
+def test_evaluators_get_no_bound_that_a_healthy_trial_would_meet(
+    bytes_: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIGHTFIT_HOME", str(tmp_path))
+    monkeypatch.setenv("TIGHTFIT_EVALUATOR_MEMORY_BYTES", bytes_)
+
+    if taken:
+        assert Settings().evaluator_memory_bytes == int(bytes_)
+    else:
+        with pytest.raises(ValidationError, match="TIGHTFIT_EVALUATOR_MEMORY_BYTES"):
+            Settings()
