@@ -138,9 +138,11 @@ class RelaxedNetwork:
             return {node.name: mean}
         if node.op == MIX:
             return {node.outputs[0]: _mean([values[name] for name in node.inputs], shares.operators[node.name])}
+        if node.op == "matmul":
+            factors = {name: self._masked(values[name], name, shares) for name in node.inputs if name in values}
+            return run_node(node, factors, self._tensors)
         if not OPS[node.op].weighted:
-            read = {name: self._masked(values[name], name, shares) for name in node.inputs if name in values}
-            return run_node(node, read if node.op == "matmul" else values, self._tensors)
+            return run_node(node, values, self._tensors)
         tensors = dict(self._tensors)
         if node.name in self._stacks:
             weight = _mean(self._stacks[node.name], shares.weights[self._owners[node.name]])

@@ -99,7 +99,7 @@ class Dispatcher:
                 if time.monotonic() - said > SAY_S:
                     said = time.monotonic()
                     self._say()
-                while len(self._runs) < self._settings.concurrent_jobs and (job := self._claim()):
+                while (places := self._places()) and (job := self._claim(places)):
                     self._start(job)
             except OperationalError as error:
                 logger.warning("the database does not answer: %s", str(error).splitlines()[0])
@@ -176,9 +176,15 @@ class Dispatcher:
                 logger.exception("cannot remove what was kept long enough")
             self._stopping.wait(SWEEP_S)
 
-    def _claim(self) -> JobRecord | None:
+    def _places(self) -> int:
+        """Return how many more jobs this dispatcher may take: none from a cluster that may be gone."""
+        if self._silent_since is not None:
+            return 0
+        return max(0, self._settings.concurrent_jobs - len(self._runs))
+
+    def _claim(self, places: int) -> JobRecord | None:
         with self._database.write() as connection:
-            return Leases(connection, seconds=self._settings.lease_seconds).claim(self._name)
+            return Leases(connection, seconds=self._settings.lease_seconds).claim(self._name, places=places)
 
     def _start(self, job: JobRecord) -> None:
         logger.info("job %s (%s): start %d under epoch %d", job.id, job.status, job.attempts, job.epoch)

@@ -128,23 +128,21 @@ class JobRun:
                 "the log of the service says what the last driver died of"
             )
             return False
-        evaluators = self._evaluators()
-        if not evaluators:
-            self._explain(NO_CPUS)
-            self._stopping.wait(LONGEST_BACKOFF_S)
-            return True
         try:
-            start, trials = self._read()
-        except OSError as error:  # the store is away; that is no failure of the job
-            cause = _cause(error)
-            logger.warning("job %s: cannot read what it needs: %s; trying again", self.job.id, cause)
-            self._explain(f"waiting: what the job needs cannot be read ({cause})")
-            self._stopping.wait(LONGEST_BACKOFF_S)
-            return True
-        recorder = Recorder(
-            self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
-        )
-        try:
+            evaluators = self._evaluators()
+            if not evaluators:
+                self._wait_for(NO_CPUS)
+                return True
+            try:
+                start, trials = self._read()
+            except OSError as error:  # the store is away; that is no failure of the job
+                cause = _cause(error)
+                logger.warning("job %s: cannot read what it needs: %s; trying again", self.job.id, cause)
+                self._wait_for(f"waiting: what the job needs cannot be read ({cause})")
+                return True
+            recorder = Recorder(
+                self._database, self._artifacts, self.job, trials, lease_seconds=self._settings.lease_seconds
+            )
             self._driver = RunningDriver(
                 start, evaluators=evaluators, memory_bytes=self._settings.evaluator_memory_bytes
             )
@@ -246,14 +244,17 @@ class JobRun:
         """Count a start that came to nothing, and wait the longer the more there were; without Ray it was no start."""
         logger.warning("job %s: %s; starting it again", self.job.id, error)
         if not cluster.answers():
-            self._explain(f"waiting: Ray does not answer ({_cause(error)})")
-            self._stopping.wait(LONGEST_BACKOFF_S)
+            self._wait_for(f"waiting: Ray does not answer ({_cause(error)})")
             return
         with self._database.write() as connection:
             job = Leases(connection, seconds=self._settings.lease_seconds).hold(self.job.id, self.job.epoch)
             waiting = f"starting again, {job.attempts + 1} of {self._settings.max_attempts}: {_cause(error)}"
             self.job = change(connection, job, {"attempts": job.attempts + 1, "reason": waiting})
         self._stopping.wait(min(2.0 ** (self.job.attempts - 2), LONGEST_BACKOFF_S))
+
+    def _wait_for(self, reason: str) -> None:
+        self._explain(reason)
+        self._stopping.wait(LONGEST_BACKOFF_S)
 
     def _look_for_cpus(self) -> None:
         """Say so if nothing happens because the cluster has lost all nodes with a CPU; it may get new ones."""

@@ -12,7 +12,7 @@ from workers.parent import end_with
 
 PARENT_VARIABLE = "TIGHTFIT_PARENT"
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
-HEALTHY_S = 60.0  # a process that lived so long starts again without delay
+HEALTHY_S = 15.0  # a process that lived so long has done its work, and starts again without delay
 TERMINATION_S = 12.0
 
 logger = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ class Services:
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
-        """Connect to everything that the settings name; ingestion starts with its first request, or ``start``."""
+        """Connect to everything that the settings name; ingestion starts when it is first asked, or told to."""
         settings.temporary.mkdir(parents=True, exist_ok=True)
         limits = Limits(
             seconds=settings.ingest_seconds,

@@ -6,11 +6,8 @@ here, until it is told to stop, the cluster is gone or the process that started 
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import suppress
-from ipaddress import ip_address
 from pathlib import Path
 
 from workers.parent import end_with
@@ -21,30 +18,21 @@ ENDING_S = 8.0
 
 
 def is_here(address: str) -> bool:
-    """Whether a node of the cluster at an address runs on this machine, as far as this process can see."""
-    host, _, port = address.rpartition(":")
-    ours = _hosts(host.strip("[]")) if host and port.isdigit() else None  # another word leaves the choice to Ray
+    """Whether a node of the cluster at an address runs on this machine, as far as this process can see.
+
+    Told by the port of its head: hosts have several names and addresses. A mere word leaves the choice to Ray.
+    """
+    port = address.rpartition(":")[2]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             program, *arguments = path.read_bytes().decode(errors="replace").split("\0")
         except OSError:  # it has ended meanwhile
             continue
-        if program.rpartition("/")[2] != _RAYLET:
-            continue
-        heads = [each.removeprefix(_HEAD_FLAG).rpartition(":") for each in arguments if each.startswith(_HEAD_FLAG)]
-        if ours is None or any(found in ours | {host} and at == port for found, _, at in heads):
+        if program.rpartition("/")[2] == _RAYLET and (
+            not port.isdigit() or any(each.startswith(_HEAD_FLAG) and each.endswith(f":{port}") for each in arguments)
+        ):
             return True
     return not Path("/proc").exists()
-
-
-def _hosts(name: str) -> set[str]:
-    """Return what raylets may call a head; one that is asked for by loopback has this machine's other addresses too."""
-    with suppress(OSError):  # nobody knows the name
-        found = {str(row[4][0]) for row in socket.getaddrinfo(name, None)}
-        if any(ip_address(each).is_loopback for each in found):
-            found |= {str(row[4][0]) for row in socket.getaddrinfo(socket.gethostname(), None)}
-        return found
-    return set()
 
 
 def start(address: str, *, object_store_bytes: int) -> subprocess.Popen[bytes]:

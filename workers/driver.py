@@ -230,7 +230,6 @@ class Driver:
             done=len(self._run.ended),
             spent_s=self._job.spent_s,
         )
-        self._others_due = time.monotonic() + ALONE_S
         self._exhausted = False
         self._ahead: Trial | None = None
         self._point: RelaxedPoint | None = None  # whose loss the strategy waits for
@@ -239,6 +238,7 @@ class Driver:
         for trial in self._run.ended:
             fronts.add(trial)
             self._watch(trial, fronts)
+        self._others_due = time.monotonic() + ALONE_S
         self._step = self._search
 
     def _search(self) -> None:
@@ -337,7 +337,8 @@ class Driver:
             if trial.number not in self._job.packaged
         )
         self._retried.clear()
-        self._start_others()
+        if len(self._finalists) > 1:
+            self._start_others()
         self._outbox.emit(StatusChanged(status="packaging"))
         self._step = self._package
 
@@ -397,16 +398,17 @@ class Driver:
             self._end("failed", f"{len(self._failures)} failures in a row, nothing succeeded in between: {causes}")
 
     def _start_others(self) -> None:
-        """Start the evaluators besides the first, when there is work for them.
+        """Start the evaluators besides the first: with work for several, or a search that has gone on for a while.
 
-        Importing what they need takes seconds. Where processors are few and a job goes on after a crash, the first one
-        alone soon ends some trials, if they are small.
+        Importing what they need takes seconds of a processor. Where there are few and a job goes on after a crash, the
+        first one alone ends its first trials sooner; where there are many, the others come these seconds later.
         """
         if not self._alone:
             return
         self._alone = False
         for slot in range(1, self._pool.size):
-            self._call(slot, None, "prepare", self._preparing_patience_s, found=self._found)
+            self._call(slot, None, "prepare", self._preparing_patience_s)
+            self._late.add(slot)
 
     def _prepared(self, finished: Finished) -> None:
         if finished.error is not None:
@@ -474,6 +476,8 @@ class Driver:
             What was lost, if no trial was.
         """
         self._call(slot, None, "prepare", self._preparing_patience_s, found=self._found)
+        if self._float is not None:  # else this was the first, and it must come
+            self._start_others()
         if call.trial is None:
             if call.work is not None:
                 self._groundwork.again(call.work)

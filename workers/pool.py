@@ -21,9 +21,12 @@ EVALUATOR_CPUS = 1
 FIRST_NICENESS, NICENESS = 5, 10
 """Of a job's first evaluator once it is prepared, and of the others from the beginning.
 
-Where processors are few, the service, drivers and whoever starts after a crash go first. A first evaluator that works
-comes before others that still import what they need.
+Where processors are few, the service, drivers and first evaluators that start after a crash go before those at work. A
+first evaluator that works comes before others that still import what they need.
 """
+
+LATER_IMPORTS = ("onnxruntime", "compress.export.onnx_qdq", "scipy.special", "workers.relaxation")
+"""What packaging and some trials import; where memory is bounded, before that, as it is no trial's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +167,7 @@ class _EvaluatorActor:
         self._gives_way = not first
         self._evaluator = Evaluator(ray.get(job[0]))
         if memory_bytes and sys.platform == "linux":
-            for name in ("onnxruntime", "compress.export.onnx_qdq"):  # which packaging imports: no trial's memory
+            for name in LATER_IMPORTS:
                 import_module(name)
             limit_memory(memory_bytes)
 

@@ -15,6 +15,9 @@ from service.store.records import JobRecord
 from service.store.states import CLAIMABLE, JobStatus
 from service.store.tables import jobs
 
+FADING = 0.5
+"""Share of a lease. Whoever is alive renews three times as often: less is left where a dispatcher has died."""
+
 
 def _free() -> ColumnElement[bool]:
     unheld = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < database_now())
@@ -28,15 +31,28 @@ class Leases:
         self._connection = connection
         self._seconds = seconds
 
-    def claim(self, dispatcher: str) -> JobRecord | None:
+    def claim(self, dispatcher: str, *, places: int = 1) -> JobRecord | None:
         """Take a job that waits or whose dispatcher is gone; ``None`` if there is none.
 
-        The owner for whom the fewest jobs run comes first, then the oldest job: who submits a hundred jobs waits for
-        them, and nobody else does.
+        Jobs that had begun come first, and as many places are kept for those whose dispatcher seems to have died: no
+        job that waits takes the place of one that ran. Then comes the owner for whom the fewest jobs run, then the
+        oldest job: who submits a hundred jobs waits for them, and nobody else does.
+
+        Args:
+            dispatcher: Who asks.
+            places: How many jobs it could take now, this one included.
         """
-        others = jobs.alias()
-        running = select(func.count()).where(others.c.owner == jobs.c.owner, others.c.lease_until >= database_now())
-        next_one = select(jobs.c.id).where(_free()).order_by(running.correlate(jobs).scalar_subquery(), jobs.c.id)
+        now, others = database_now(), jobs.alias()
+        # The status adds nothing to these conditions but the index, among a hundred thousand jobs that have ended.
+        held = select(func.count()).where(others.c.status.in_(CLAIMABLE), others.c.lease_until >= now)
+        running = held.where(others.c.owner == jobs.c.owner)
+        fading = held.where(others.c.lease_until < now + FADING * self._seconds)
+        waits = jobs.c.status == JobStatus.QUEUED
+        next_one = (
+            select(jobs.c.id)
+            .where(_free(), or_(~waits, fading.scalar_subquery() < places))
+            .order_by(waits, running.correlate(jobs).scalar_subquery(), jobs.c.id)
+        )
         oldest = next_one.limit(1).with_for_update(skip_locked=True, of=jobs)
         statement = (
             update(jobs)

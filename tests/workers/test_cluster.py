@@ -30,18 +30,13 @@ def test_workers_see_no_variable_that_might_be_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "address", "here"),
-    [
-        ("127.0.0.9:6379", "127.0.0.9:6379", True),
-        ("127.0.0.9:6379", "127.0.0.9:6380", False),
-        ("203.0.113.5:6379", "203.0.113.6:6379", False),
-        ("127.0.0.1:6379", "localhost:6379", True),
-        ("203.0.113.5:6379", "auto", True),
-    ],
+    ("address", "here"),
+    [("203.0.113.5:16379", True), ("head.example:16379", True), ("203.0.113.5:6379", False), ("auto", True)],
 )
-def test_a_node_beside_us_counts_if_it_is_of_the_cluster_that_is_joined(head: str, address: str, here: bool) -> None:
-    program = ["raylet", "-c", "input()", f"--gcs-address={head}"]
-    with subprocess.Popen(program, executable=sys.executable, stdin=subprocess.PIPE) as raylet:
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes can be looked at on Linux alone")
+def test_a_node_beside_us_counts_if_it_is_of_the_cluster_that_is_joined(address: str, here: bool) -> None:
+    program = ["raylet", "-c", "read line", "--gcs-address=203.0.113.5:16379"]
+    with subprocess.Popen(program, executable="/bin/sh", stdin=subprocess.PIPE) as raylet:
         try:
             assert cluster_node.is_here(address) is here
         finally:

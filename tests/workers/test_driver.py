@@ -10,6 +10,7 @@ from workers.driver import FAILURES_IN_A_ROW, Driver
 from workers.events import (
     CheckpointReady,
     Event,
+    GroundworkDone,
     JobEnded,
     Origin,
     Prepared,
@@ -119,6 +120,27 @@ class LatePool(LocalPool):
         if self._missing > 0:
             return found
         return found + [replace(row, slot=1) for row in self._late.wait(timeout_s)]
+
+
+class LosingPool(LatePool):
+    """Two evaluators; the first is lost with its first trial."""
+
+    def __init__(self, job: JobData) -> None:
+        super().__init__(job, answers=0)
+        self._trials = 0
+        self._losing = False
+
+    def submit(self, slot: int, method: str, **arguments: Any) -> None:
+        self._trials += slot == 0 and method == "evaluate"
+        self._losing = self._losing or (slot == 0 and method == "evaluate" and self._trials == 1)
+        if not self._losing or slot:
+            super().submit(slot, method, **arguments)
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        if self._losing:
+            self._losing = False
+            return [Finished(slot=0, error="ActorDiedError: killed", lost=True)]
+        return super().wait(timeout_s)
 
 
 @pytest.fixture(scope="module")
@@ -429,6 +451,45 @@ def test_an_evaluator_that_comes_late_is_told_what_all_share_before_it_measures(
 
     assert pool[0].asked[:3] == ["prepare", "adopt", "evaluate"]
     assert sorted(trial.number for trial in ended(events)) == list(range(12))
+    assert TrialStatus.FAILED not in {trial.status for trial in ended(events)}
+
+
+def going_on(spec: JobSpec) -> DriverStart:
+    """A job whose channels were ranked before it crashed."""
+    start = make_start(searched(replace(spec, strategy="nsga2"), trials=8), images=100)
+    pieces = {event.key: event.content for event in run(start) if isinstance(event, GroundworkDone)}
+    return replace(start, groundwork=pieces)
+
+
+@pytest.mark.parametrize(("alone_s", "asked"), [(0.0, ["prepare", "adopt", "evaluate"]), (3600.0, ["prepare"])])
+def test_a_search_that_goes_on_begins_with_one_evaluator(
+    spec: JobSpec, monkeypatch: pytest.MonkeyPatch, alone_s: float, asked: list[str]
+) -> None:
+    monkeypatch.setattr("workers.driver.ALONE_S", alone_s)
+    pool: list[LatePool] = []
+
+    def make_pool(job: JobData) -> LatePool:
+        pool.append(LatePool(job, answers=0))
+        return pool[0]
+
+    events = run(going_on(spec), make_pool)
+
+    assert pool[0].asked[:3] == asked  # the second one; packaging is for several in any case
+    assert sorted(trial.number for trial in ended(events)) == list(range(8))
+
+
+def test_the_others_start_when_the_one_that_is_alone_is_lost(spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.driver.ALONE_S", 3600.0)
+    pool: list[LosingPool] = []
+
+    def make_pool(job: JobData) -> LosingPool:
+        pool.append(LosingPool(job))
+        return pool[0]
+
+    events = run(going_on(spec), make_pool)
+
+    assert pool[0].asked[:3] == ["prepare", "adopt", "evaluate"]
+    assert sorted(trial.number for trial in ended(events)) == list(range(8))
     assert TrialStatus.FAILED not in {trial.status for trial in ended(events)}
 
 

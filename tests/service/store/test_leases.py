@@ -124,3 +124,41 @@ def test_owners_take_turns_whoever_submitted_more(database: Database) -> None:
         claimed = [Leases(connection, seconds=60).claim("one") for _ in range(6)]
 
     assert [record.owner for record in claimed if record] == ["local", "ann", "bob", "local", "ann", "local"]
+
+
+def test_jobs_that_had_begun_come_before_those_that_wait(database: Database) -> None:
+    with database.write() as connection:
+        waiting = submitted(connection, replace(job(), id="0" * 32))
+        begun = submitted(connection, replace(job(), id="f" * 32, status=JobStatus.SEARCHING))
+
+    claimed = [claim(database, "one"), claim(database, "one")]
+
+    assert [taken and taken.id for taken in claimed] == [begun.id, waiting.id]
+
+
+def test_places_are_kept_for_jobs_whose_dispatcher_does_not_renew(database: Database) -> None:
+    with database.write() as connection:
+        submitted(connection, replace(job(), id="0" * 32))
+        waiting = submitted(connection, replace(job(), id="f" * 32))
+    assert claim(database, "dead", seconds=20.0) is not None
+
+    def taken_by(name: str, *, places: int, seconds: float) -> str | None:
+        with database.write() as connection:
+            record = Leases(connection, seconds=seconds).claim(name, places=places)
+        return record.id if record else None
+
+    # 20 s are left of 60: whoever is alive has renewed it before.
+    assert taken_by("alive", places=1, seconds=60.0) is None
+    assert taken_by("alive", places=2, seconds=60.0) == waiting.id
+
+
+def test_a_lease_that_is_renewed_keeps_no_place_free(database: Database) -> None:
+    with database.write() as connection:
+        submitted(connection, replace(job(), id="0" * 32))
+        waiting = submitted(connection, replace(job(), id="f" * 32))
+    assert claim(database, "one", seconds=20.0) is not None
+
+    taken = claim(database, "two", seconds=30.0)
+
+    assert taken is not None
+    assert taken.id == waiting.id

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -179,9 +180,12 @@ def test_a_client_that_is_closed_before_does_not_start_one(tmp_path: Path) -> No
     fresh = IngestClient(scratch=tmp_path, limits=LIMITS)
 
     fresh.start_later(0.1)
+    before = threading.active_count()
     fresh.close()
-    time.sleep(0.3)
+    time.sleep(0.05)
 
+    assert threading.active_count() == before - 1
+    fresh.start()
     assert fresh.pid is None
 
 
