@@ -104,6 +104,8 @@ def run(service: ServiceProcess, folder: Path, options: Any, url: str) -> dict[s
             jobs.remove(job)
             ended.append(job)
             jobs.append(service.submit(budget=budget, seed=len(ended) + len(jobs) + 1, name="another job"))
+        # Where none has begun, there is nothing that could search again, and kills would follow in no time.
+        wait_for(lambda: any(ended_now(service, job) for job in jobs), seconds=PATIENCE_S)
         time.sleep(pick.uniform(0.0, 3.0))
         turns = turns or pick.sample(names, len(names))
         name = turns.pop()
