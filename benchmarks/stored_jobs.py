@@ -58,15 +58,13 @@ def fill(database: Database, *, job_count: int, trials_each: int, large: int) ->
     model, dataset = _uploads(database)
     template = _job(spec, model.id, dataset.id)
     names = [new_id() for _ in range(job_count)]
-    rows = [asdict(replace(template, id=name, trial_counts={"done": trials_each})) for name in names]
     big = new_id()
     found = evaluations()
     with database.write() as connection:
-        connection.execute(
-            insert(jobs), [asdict(replace(template, id=big, name="large", trial_counts={"done": large}))]
-        )
-        for start in range(0, len(rows), _AT_ONCE):
-            connection.execute(insert(jobs), rows[start : start + _AT_ONCE])
+        first = replace(template, id=names[0], trial_counts={"done": trials_each})
+        for record in (replace(template, id=big, name="large", trial_counts={"done": large}), first):
+            connection.execute(insert(jobs), asdict(record))
+        _repeat(connection, names)
         _insert_trials(connection, found, trials_each=trials_each, big=big, large=large)
         _keep_fronts(connection, _front(found, large), chosen=jobs.c.id == big)
         _keep_fronts(connection, _front(found, trials_each), chosen=jobs.c.id != big)
@@ -74,6 +72,17 @@ def fill(database: Database, *, job_count: int, trials_each: int, large: int) ->
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as plain:
             plain.exec_driver_sql("VACUUM ANALYZE")
     return names, big
+
+
+def _repeat(connection: Connection, names: Sequence[str]) -> None:
+    """Let the database itself store the first of these jobs under the other names too."""
+    connection.exec_driver_sql("CREATE TEMPORARY TABLE names (name varchar(32) PRIMARY KEY)")
+    others = table("names", column("name", Text))
+    for start in range(1, len(names), _AT_ONCE):
+        connection.execute(insert(others), [{"name": name} for name in names[start : start + _AT_ONCE]])
+    columns = [others.c.name if each.name == "id" else each for each in jobs.c]
+    copies = select(*columns).select_from(jobs.join(others, literal(True))).where(jobs.c.id == names[0])
+    connection.execute(insert(jobs).from_select([each.name for each in jobs.c], copies))
 
 
 def _uploads(database: Database) -> tuple[ModelRecord, DatasetRecord]:

@@ -25,6 +25,7 @@ from service.store.migrate import upgrade_to_head
 from service.store.tokens import Tokens
 
 DRAIN_S = 5
+KEEP_ALIVE_S = 75  # longer than proxies and clients keep idle connections, so that it is they who close them
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def serve(settings: Settings, *, dispatch: bool = True, on_ready: Callable[[str]
             port=settings.port,
             log_level="warning",
             timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
             server_header=False,
         ),
         on_ready or (lambda url: logger.info("listening on %s", url)),

@@ -1,6 +1,9 @@
 """What happens to a job on a Ray cluster that loses a node, or is gone altogether for a while."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +11,19 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.ray_cluster import RayCluster, RayNode, ray_cluster
-from tests.end_to_end.service_process import ServiceProcess, wait_for
+from tests.end_to_end.service_process import ServiceProcess, descendants, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.outage]
 
 TRIALS = 40
 LONGEST_S = 300.0
+JOIN = """
+import sys, ray
+from workers import cluster
+cluster.connect(sys.argv[1])
+print(*sorted(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
+cluster.disconnect()
+"""
 
 
 @pytest.fixture
@@ -40,6 +50,11 @@ def evaluates(node: RayNode) -> bool:
     return "_EvaluatorActor" in node.commands()
 
 
+def brought(address: str) -> bool:
+    """Whether a node runs that somebody has brought to join this cluster."""
+    return any("workers.cluster_node" in command and address in command for command in descendants(1).values())
+
+
 def ended(service: ServiceProcess, job: str) -> dict[int, dict[str, Any]]:
     return {row["number"]: row for row in service.trials(job) if row["status"] != "running"}
 
@@ -54,6 +69,23 @@ def ends_whole(service: ServiceProcess, job: str, before: dict[int, dict[str, An
     for number, row in before.items():
         assert {**rows[number], "checkpoint": None} == {**row, "checkpoint": None}
     assert service.http.get(f"/v1/jobs/{job}/best", params={"accuracy_drop": 1}).json()["checkpoint"]["verified"]
+
+
+def test_who_has_no_node_beside_it_brings_one(cluster: RayCluster) -> None:
+    cluster.start_head(cpus=1)
+    alone = ["unshare", "--pid", "--fork", "--mount-proc"]  # sees no process of others, as in a container
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("no process may be put apart here")
+
+    joined = subprocess.run(
+        [*alone, sys.executable, "-c", JOIN, cluster.address],
+        env={**os.environ, **cluster.settings},
+        capture_output=True,
+        text=True,
+    )
+
+    assert joined.stdout.split() == ["0", "1"], joined.stderr  # CPUs of all nodes
+    wait_for(lambda: not brought(cluster.address), seconds=20)
 
 
 def test_a_job_goes_on_with_the_nodes_that_are_left(service: ServiceProcess, cluster: RayCluster) -> None:
