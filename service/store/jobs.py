@@ -79,7 +79,7 @@ class Jobs:
         """Return the newest jobs, of these statuses, for this network and older than ``before`` if those are given.
 
         As a list needs them: without ``profiles``, ``baseline`` and other documents that are long, and of ``spec`` what
-        lists show. Fifty documents take longer to read than everything else.
+        lists show.
         """
         query = select(*_LISTED).where(jobs.c.owner == self._owner).order_by(jobs.c.id.desc()).limit(limit)
         if statuses:

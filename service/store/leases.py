@@ -16,7 +16,7 @@ from service.store.states import CLAIMABLE, JobStatus
 from service.store.tables import jobs
 
 FADING = 0.5
-"""Share of a lease. Whoever is alive renews three times as often: less is left where a dispatcher has died."""
+"""Share of a lease. A dispatcher renews it three times before it ends; where less is left, it has probably died."""
 
 
 def _free() -> ColumnElement[bool]:

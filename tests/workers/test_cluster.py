@@ -43,6 +43,17 @@ def test_a_node_beside_us_counts_if_it_is_of_the_cluster_that_is_joined(address:
             raylet.kill()
 
 
+def test_a_call_outside_a_cluster_starts_no_ray() -> None:
+    late = "import workers.cluster, ray\ntry:\n    ray.put(1)\nexcept Exception as error:\n    print(error)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{late}\nprint(ray.is_initialized())"], capture_output=True, text=True, check=True
+    )
+
+    assert "init" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     os.environ[SECRET] = "open sesame"

@@ -165,7 +165,7 @@ def test_requests_see_no_secrets(client: IngestClient, tmp_path: Path, monkeypat
 def test_the_server_starts_by_itself_after_a_while(tmp_path: Path) -> None:
     fresh = IngestClient(scratch=tmp_path, limits=LIMITS)
 
-    fresh.start_later(0.2)
+    fresh.start_later(0.5)
     assert fresh.pid is None
     deadline = time.monotonic() + 10
     while fresh.pid is None and time.monotonic() < deadline:
@@ -179,12 +179,14 @@ def test_the_server_starts_by_itself_after_a_while(tmp_path: Path) -> None:
 def test_a_client_that_is_closed_before_does_not_start_one(tmp_path: Path) -> None:
     fresh = IngestClient(scratch=tmp_path, limits=LIMITS)
 
-    fresh.start_later(0.1)
-    before = threading.active_count()
-    fresh.close()
-    time.sleep(0.05)
+    before = set(threading.enumerate())
 
-    assert threading.active_count() == before - 1
+    fresh.start_later(60.0)
+    (timer,) = set(threading.enumerate()) - before
+    fresh.close()
+    timer.join(10.0)
+
+    assert not timer.is_alive()
     fresh.start()
     assert fresh.pid is None
 
