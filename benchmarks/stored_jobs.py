@@ -69,7 +69,7 @@ def fill(database: Database, *, job_count: int, trials_each: int, large: int) ->
         _keep_fronts(connection, _front(found, large), chosen=jobs.c.id == big)
         _keep_fronts(connection, _front(found, trials_each), chosen=jobs.c.id != big)
     if not database.is_sqlite:
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as plain:
+        with database.reader.connect() as plain:  # outside of transactions
             plain.exec_driver_sql("VACUUM ANALYZE")
     return names, big
 

@@ -23,7 +23,7 @@ def front_trials(
     totals = fronts.totals(job.id, name)
     if totals is None:
         return trials.page(job.id, statuses=[TrialStatus.DONE]), None
-    notable = trials.notable(job.id, fronts.numbers(job.id, name, axis))
+    notable = trials.on_front(job.id, name, axis)
     if not notable:  # measured, but nothing to show: one says that there were some
         notable = trials.page(job.id, statuses=[TrialStatus.DONE], limit=1)
     return [row for row in notable if row.status == TrialStatus.DONE], totals

@@ -20,6 +20,11 @@ def is_public(path: str) -> bool:
     return PUBLIC.fullmatch(path) is not None
 
 
+def changes_access(path: str) -> bool:
+    """Whether a request to this path, if it changes anything, changes who may come in."""
+    return path in {"/login", "/logout"} or ADMIN.fullmatch(path) is not None
+
+
 def scope_for(method: str, path: str) -> Scope:
     """Return the least scope that may send a request."""
     if ADMIN.fullmatch(path):

@@ -7,6 +7,7 @@ by cookie must come from a page of this service, which browsers say in ``Origin`
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from math import ceil
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access import rules
 from service.access.principal import LOCAL, Principal
 from service.access.rate_limit import RateLimit
+from service.access.remembered import Remembered
 from service.access.secrets import Secret
 from service.api.dependencies import PRINCIPAL
 from service.api.errors import problem
@@ -30,11 +32,15 @@ from service.store.database import Database
 from service.store.identifiers import new_id
 from service.store.records import AuditRecord
 from service.store.rows import moment
+from service.store.tables import LOCAL_OWNER
 from service.store.tokens import Sessions, Tokens
 
 COOKIE = "tightfit_session"
 LOGIN = "/login"
 GUESSES_PER_S, GUESSES_AT_ONCE = 0.5, 10.0  # wrong secrets from one address
+REMEMBERED_S = 1.0
+"""For so long a process believes what it has looked up: a token that another process revokes is of use until then."""
+MOST_REMEMBERED = 10_000
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +62,7 @@ class Guard:
         self._database = database
         # Once it is known that there is a token, that does not change: none is ever deleted.
         self._closed = not is_loopback(settings.host)
+        self._principals: Remembered[Principal] = Remembered(seconds=REMEMBERED_S, most=MOST_REMEMBERED)
         burst = max(1.0, 5 * settings.requests_per_second)  # less than one would let nobody in
         self._requests = RateLimit(per_second=settings.requests_per_second, burst=burst)
         self._guesses = RateLimit(per_second=GUESSES_PER_S, burst=GUESSES_AT_ONCE)
@@ -78,17 +85,13 @@ class Guard:
     async def _admit(self, scope: Scope) -> "_Visit":
         """Return who asks, and the answer if they may not."""
         changes = scope["method"] not in rules.SAFE_METHODS
-        if not self._closed:
-            self._closed = await anyio.to_thread.run_sync(self._any_token)
-            if not self._closed:
-                return _Visit(principal=LOCAL, logged=changes)
+        if not self._closed and (anybody := await self._anybody()):
+            return _Visit(principal=anybody, logged=changes)
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] == LOGIN and changes:  # its form holds the secret
             return self._guess(scope, None)
         shown, by_cookie = _secret(headers)
-        principal = None
-        if shown is not None:
-            principal = await anyio.to_thread.run_sync(self._holder, shown, by_cookie)
+        principal = None if shown is None else await self._holder(shown, by_cookie)
         if principal is None:
             if scope["path"] == LOGIN:
                 return _Visit()
@@ -104,17 +107,29 @@ class Guard:
         wait_s = self._guesses.take(_address(scope))
         return _Visit(refusal=_too_many(wait_s)) if wait_s else _Visit(refusal=refusal, logged=True)
 
-    def _any_token(self) -> bool:
-        with self._database.read() as connection:
-            return Tokens(connection).any()
+    async def _anybody(self) -> Principal | None:
+        """Return who everybody is as long as there is no token."""
+        principal = await self._principals.get(LOCAL_OWNER, partial(anyio.to_thread.run_sync, self._look_for_tokens))
+        self._closed = principal is None
+        return principal
 
-    def _holder(self, secret: Secret, by_cookie: bool) -> Principal | None:
+    async def _holder(self, secret: Secret, by_cookie: bool) -> Principal | None:
+        look_up = partial(anyio.to_thread.run_sync, self._look_up, secret, by_cookie)
+        return await self._principals.get((secret.digest, by_cookie), look_up)
+
+    def _look_for_tokens(self) -> Principal | None:
+        with self._database.read() as connection:
+            return None if Tokens(connection).any() else LOCAL
+
+    def _look_up(self, secret: Secret, by_cookie: bool) -> Principal | None:
         with self._database.read() as connection:
             return Sessions(connection).holder(secret) if by_cookie else Tokens(connection).holder(secret)
 
     def _logging(self, scope: Scope, visit: "_Visit", send: Send) -> Send:
         async def logged(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if rules.changes_access(scope["path"]):
+                    self._principals.forget()  # before anybody hears that it was done
                 entry = AuditRecord(
                     id=new_id(),
                     at=moment(),

@@ -7,16 +7,13 @@ from hwmodels.estimate import CostReport, estimate
 from hwmodels.profile import Profile
 from hwmodels.workload import Workload
 from service.api.schemas import (
-    Baseline,
     BlockRead,
     ChannelGroupRead,
-    CheckpointRead,
     CostsRead,
     DatasetRead,
     EstimateRead,
     FloatPoint,
     FrontRead,
-    JobDevice,
     JobRead,
     JobSummary,
     KernelRow,
@@ -24,13 +21,11 @@ from service.api.schemas import (
     ModelRead,
     ModelSummary,
     PreprocessingRead,
-    Progress,
-    TrialCounts,
     TrialRead,
 )
 from service.fronts import Front
 from service.store.records import DatasetRecord, JobRecord, ModelRecord, TrialRecord
-from workers.events import Evaluation, TrialStatus
+from workers.events import DeviceCosts, TrialStatus
 from workers.spec import JobSpec, Limits
 from workers.split import least_drop, search_signal
 
@@ -108,42 +103,40 @@ def kernel_rows(report: CostReport) -> list[KernelRow]:
 
 def job_summary(job: JobRecord, counts: Mapping[str, int]) -> JobSummary:
     """Present a job in a list."""
-    return JobSummary(
-        id=job.id,
-        name=job.name,
-        status=job.status,
-        reason=job.reason,
-        model_id=job.model_id,
-        dataset_id=None if job.spec.get("data_free") else job.dataset_id,
-        devices=[JobDevice(**device) for device in job.spec["devices"]],
-        created_at=job.created_at,
-        started_at=job.started_at,
-        ended_at=job.ended_at,
-        progress=None if job.progress is None else Progress(**job.progress),
-        trial_counts=TrialCounts(**counts),
-    )
+    return JobSummary.model_validate(_summary(job, counts))
 
 
 def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
     """Present a job."""
     spec = job.spec
-    return JobRead(
-        **job_summary(job, counts).model_dump(),
-        requested=job.request,
-        score=JobSpec.from_json(spec).score,
-        objectives=spec["objectives"],
-        space=spec["space"],
-        keep=spec["keep"],
-        budget=spec["budget"],
-        strategy=spec["strategy"],
-        seed=spec["seed"],
-        baseline=None if job.baseline is None else _baseline(job.baseline),
-        split=job.split,
-        variables=job.variables,
-        ranges=dict(job.ranges),
-        resolvable_drop=job.resolvable_drop,
-        **_signal(job),
-    )
+    told = {name: spec[name] for name in ("objectives", "space", "keep", "budget", "strategy", "seed")}
+    rest = {
+        "requested": job.request,
+        "score": JobSpec.from_json(spec).score,
+        "baseline": job.baseline,
+        "split": job.split,
+        "variables": job.variables,
+        "ranges": job.ranges,
+        "resolvable_drop": job.resolvable_drop,
+    }
+    return JobRead.model_validate({**_summary(job, counts), **told, **rest, **_signal(job)})
+
+
+def _summary(job: JobRecord, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "status": job.status,
+        "reason": job.reason,
+        "model_id": job.model_id,
+        "dataset_id": None if job.spec.get("data_free") else job.dataset_id,
+        "devices": job.spec["devices"],
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "progress": job.progress,
+        "trial_counts": counts,
+    }
 
 
 def _signal(job: JobRecord) -> dict[str, Any]:
@@ -158,29 +151,28 @@ def _signal(job: JobRecord) -> dict[str, Any]:
 
 def trial_read(trial: TrialRecord) -> TrialRead:
     """Present a trial."""
-    found = None if trial.evaluation is None else Evaluation.from_json(trial.evaluation)
-    return TrialRead(
-        id=trial.id,
-        job_id=trial.job_id,
-        number=trial.number,
-        origin=trial.origin,
-        label=trial.label,
-        status=trial.status,
-        feasible={} if found is None else {name: costs.feasible for name, costs in found.costs.items()},
-        accuracy=None if found is None else found.accuracy,
-        correct=None if found is None else found.correct,
-        images=None if found is None else found.images,
-        relaxed_images=0.0 if found is None else found.relaxed_images,
-        packed_bytes=None if found is None else found.packed_bytes,
-        macs=None if found is None else found.macs,
-        bit_ops=None if found is None else found.bit_ops,
-        costs={} if trial.evaluation is None else _costs(trial.evaluation["costs"]),
-        plan=dict(trial.plan),
-        seconds={} if found is None else dict(found.seconds),
-        error=_error(trial, found),
-        checkpoint=None if trial.checkpoint is None else CheckpointRead.model_validate(dict(trial.checkpoint)),
-        created_at=trial.created_at,
-        ended_at=trial.ended_at,
+    found = trial.evaluation or {}
+    costs = found.get("costs", {})
+    measured = {name: found.get(name) for name in ("accuracy", "correct", "images", "packed_bytes", "macs", "bit_ops")}
+    return TrialRead.model_validate(
+        {
+            "id": trial.id,
+            "job_id": trial.job_id,
+            "number": trial.number,
+            "origin": trial.origin,
+            "label": trial.label,
+            "status": trial.status,
+            "feasible": {name: DeviceCosts(**row).feasible for name, row in costs.items()},
+            **measured,
+            "relaxed_images": found.get("relaxed_images", 0.0),
+            "costs": costs,
+            "plan": trial.plan,
+            "seconds": found.get("seconds", {}),
+            "error": _error(trial),
+            "checkpoint": trial.checkpoint,
+            "created_at": trial.created_at,
+            "ended_at": trial.ended_at,
+        }
     )
 
 
@@ -205,23 +197,14 @@ def front_read(job: JobRecord, front: Front) -> FrontRead:
     )
 
 
-def _error(trial: TrialRecord, evaluation: Evaluation | None) -> str | None:
-    if evaluation is not None:
-        return evaluation.error
+def _error(trial: TrialRecord) -> str | None:
+    if trial.evaluation is not None:
+        error: str | None = trial.evaluation.get("error")
+        return error
     return "the job ended before the trial did" if trial.status == TrialStatus.FAILED else None
 
 
 def _float_point(job: JobRecord, device: str) -> FloatPoint | None:
     if job.baseline is None or device not in job.baseline["costs"]:
         return None
-    costs = _costs(job.baseline["costs"])[device]
-    return FloatPoint(accuracy=job.baseline["accuracy"], packed_bytes=job.baseline["packed_bytes"], costs=costs)
-
-
-def _baseline(evaluation: Mapping[str, Any]) -> Baseline:
-    names = ("accuracy", "correct", "images", "packed_bytes", "macs")
-    return Baseline(**{name: evaluation[name] for name in names}, costs=_costs(evaluation["costs"]))
-
-
-def _costs(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, CostsRead]:
-    return {device: CostsRead(**row) for device, row in costs.items()}
+    return FloatPoint.model_validate({**job.baseline, "costs": job.baseline["costs"][device]})

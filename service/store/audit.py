@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select
 
 from service.store.records import AuditRecord
-from service.store.rows import record
+from service.store.rows import records
 from service.store.tables import audit
 
 
@@ -27,7 +27,7 @@ class Audit:
             query = query.where(audit.c.owner == owner)
         if before is not None:
             query = query.where(audit.c.id < before)
-        return [record(AuditRecord, row) for row in self._connection.execute(query)]
+        return records(AuditRecord, self._connection.execute(query))
 
     def remove_before(self, moment: datetime) -> int:
         """Forget what happened before a moment; say how many lines that were."""

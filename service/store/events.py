@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from service.store.records import EventRecord
-from service.store.rows import moment, record
+from service.store.rows import moment, records
 from service.store.states import ENDED
 from service.store.tables import events, jobs
 
@@ -66,4 +66,4 @@ class Events:
             .order_by(events.c.sequence)
             .limit(limit)
         )
-        return [record(EventRecord, row) for row in self._connection.execute(query)]
+        return records(EventRecord, self._connection.execute(query))

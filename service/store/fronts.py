@@ -35,11 +35,9 @@ class Fronts:
         row = self._connection.execute(query).one_or_none()
         return None if row is None else FrontTotals(**row._mapping)
 
-    def numbers(self, job_id: str, device: str, axis: str | None = None) -> list[int]:
-        """Return the trials on a device's front along one cost, or along any."""
+    def numbers(self, job_id: str, device: str) -> list[int]:
+        """Return the trials on a device's front along any cost."""
         query = select(front_points.c.number).where(front_points.c.job_id == job_id, front_points.c.device == device)
-        if axis is not None:
-            query = query.where(front_points.c.axis == axis)
         return list(self._connection.execute(query.distinct()).scalars())
 
     def clear(self, job_id: str) -> None:

@@ -19,21 +19,12 @@ from service.store.tables import jobs, trials
 from workers.events import TrialStatus
 
 _LEFT_OUT: Mapping[str, Any] = {"profiles": {}, "baseline": None, "split": None, "variables": None, "ranges": {}}
-_LISTED_OF_SPEC = ("devices", "data_free")
-_LISTED = (
-    *(column for column in jobs.c if column.name not in {*_LEFT_OUT, "spec"}),
-    *(jobs.c.spec[name].label(name) for name in _LISTED_OF_SPEC),
-)
+_LISTED = tuple(column for column in jobs.c if column.name not in _LEFT_OUT)
 
 
 def job_record(row: Row[Any]) -> JobRecord:
     """Make a record of a row of ``jobs``."""
     return JobRecord(**{**row._mapping, "status": JobStatus(row.status)})
-
-
-def _listed(values: dict[str, Any]) -> JobRecord:
-    spec = {name: values.pop(name) for name in _LISTED_OF_SPEC}
-    return JobRecord(**{**values, **_LEFT_OUT, "spec": spec, "status": JobStatus(values["status"])})
 
 
 class Jobs:
@@ -78,8 +69,7 @@ class Jobs:
     ) -> list[JobRecord]:
         """Return the newest jobs, of these statuses, for this network and older than ``before`` if those are given.
 
-        As a list needs them: without ``profiles``, ``baseline`` and other documents that are long, and of ``spec`` what
-        lists show.
+        As a list needs them: without ``profiles``, ``baseline`` and other documents that are long.
         """
         query = select(*_LISTED).where(jobs.c.owner == self._owner).order_by(jobs.c.id.desc()).limit(limit)
         if statuses:
@@ -88,7 +78,10 @@ class Jobs:
             query = query.where(jobs.c.model_id == model_id)
         if before is not None:
             query = query.where(jobs.c.id < before)
-        return [_listed(dict(row._mapping)) for row in self._connection.execute(query)]
+        result = self._connection.execute(query)
+        names = tuple(result.keys())
+        listed = [{**_LEFT_OUT, **dict(zip(names, row, strict=True))} for row in result.all()]
+        return [JobRecord(**{**values, "status": JobStatus(values["status"])}) for values in listed]
 
     def unfinished_count(self) -> int:
         """Return how many jobs have not ended."""

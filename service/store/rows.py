@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Table
+from sqlalchemy import Connection, Result, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 Record = TypeVar("Record")
@@ -18,6 +18,12 @@ def moment() -> datetime:
 def record(kind: type[Record], row: Row[Any]) -> Record:
     """Make a record of a row that has exactly its columns."""
     return kind(**row._mapping)
+
+
+def records(kind: type[Record], result: Result[Any]) -> list[Record]:
+    """Make records of all rows of a result that has exactly their columns."""
+    names = tuple(result.keys())
+    return [kind(**dict(zip(names, row, strict=True))) for row in result.all()]  # fetched at once
 
 
 def insert_unless_there(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:

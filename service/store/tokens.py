@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, or_, select, up
 from service.access.principal import Principal, Scope
 from service.access.secrets import Secret
 from service.store.records import TokenRecord
-from service.store.rows import moment, record
+from service.store.rows import moment, record, records
 from service.store.tables import sessions, tokens
 
 
@@ -53,7 +53,7 @@ class Tokens:
         query = select(tokens).order_by(tokens.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(tokens.c.id < before)
-        return [record(TokenRecord, row) for row in self._connection.execute(query)]
+        return records(TokenRecord, self._connection.execute(query))
 
     def revoke(self, identifier: str) -> TokenRecord | None:
         """Let a token, and the sessions that it opened, no longer be used; ``None`` if there is no such token."""

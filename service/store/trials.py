@@ -1,13 +1,13 @@
 """Trials: a row when one starts, changed once when it ends."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import CompoundSelect, Connection, Select, func, select, union_all, update
 
 from service.store.records import TrialRecord
-from service.store.rows import insert_unless_there, moment, record
-from service.store.tables import trials
+from service.store.rows import insert_unless_there, moment, record, records
+from service.store.tables import front_points, trials
 from workers.events import Origin, Trial, TrialStatus
 
 _AT_ONCE = 1000  # parameters of one statement
@@ -70,23 +70,30 @@ class Trials:
         query = select(trials).where(trials.c.job_id == job_id, trials.c.number > after).order_by(trials.c.number)
         if statuses:
             query = query.where(trials.c.status.in_(statuses))
-        return [record(TrialRecord, row) for row in self._connection.execute(query.limit(limit))]
+        return records(TrialRecord, self._connection.execute(query.limit(limit)))
 
     def numbered(self, job_id: str, numbers: Collection[int]) -> list[TrialRecord]:
         """Return these trials of a job, by number."""
         query = select(trials).where(trials.c.job_id == job_id, trials.c.number.in_(numbers)).order_by(trials.c.number)
-        return [record(TrialRecord, row) for row in self._connection.execute(query)]
+        return records(TrialRecord, self._connection.execute(query))
+
+    def on_front(self, job_id: str, device: str, axis: str | None = None) -> list[TrialRecord]:
+        """Return the trials on a device's front along one cost, or along any, and the notable ones, by number."""
+        on_front = select(front_points.c.number).where(front_points.c.job_id == job_id, front_points.c.device == device)
+        if axis is not None:
+            on_front = on_front.where(front_points.c.axis == axis)
+        chosen = select(trials).where(trials.c.job_id == job_id, trials.c.number.in_(on_front))
+        return self._merged([union_all(*_notable(job_id), chosen)])
 
     def notable(self, job_id: str, numbers: Collection[int]) -> list[TrialRecord]:
         """Return these trials of a job, its baselines and those whose checkpoint was verified, by number."""
         of_job = select(trials).where(trials.c.job_id == job_id)
         wanted = sorted(numbers)
-        queries = [of_job.where(trials.c.origin == Origin.BASELINE), of_job.where(trials.c.verified)]
-        queries += [
-            of_job.where(trials.c.number.in_(wanted[start : start + _AT_ONCE]))
-            for start in range(0, len(wanted), _AT_ONCE)
-        ]
-        found = {row.number: record(TrialRecord, row) for query in queries for row in self._connection.execute(query)}
+        parts = [wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE)]
+        return self._merged([*_notable(job_id), *(of_job.where(trials.c.number.in_(part)) for part in parts)])
+
+    def _merged(self, queries: Iterable[Select[Any] | CompoundSelect[Any]]) -> list[TrialRecord]:
+        found = {row.number: row for query in queries for row in records(TrialRecord, self._connection.execute(query))}
         return [found[number] for number in sorted(found)]
 
     def last_number(self, job_id: str) -> int | None:
@@ -95,3 +102,8 @@ class Trials:
             select(func.max(trials.c.number)).where(trials.c.job_id == job_id)
         ).scalar_one()
         return number
+
+
+def _notable(job_id: str) -> list[Select[Any]]:
+    of_job = select(trials).where(trials.c.job_id == job_id)
+    return [of_job.where(trials.c.origin == Origin.BASELINE), of_job.where(trials.c.verified)]

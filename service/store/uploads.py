@@ -9,7 +9,7 @@ from service.errors import ConflictError
 from service.store.artifact_uses import ArtifactUses
 from service.store.database import owner_of
 from service.store.records import DatasetRecord, DeviceRecord, ModelRecord
-from service.store.rows import insert_unless_there, record
+from service.store.rows import insert_unless_there, record, records
 from service.store.tables import datasets, devices, jobs, models
 
 NO_DATA = "no data"
@@ -39,7 +39,7 @@ class Models:
         query = select(models).where(models.c.owner == self._owner).order_by(models.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(models.c.id < before)
-        return [record(ModelRecord, row) for row in self._connection.execute(query)]
+        return records(ModelRecord, self._connection.execute(query))
 
     def remove(self, identifier: str) -> list[str]:
         """Forget a model that no job uses; return the artefacts that it named."""
@@ -77,7 +77,7 @@ class Datasets:
         query = select(datasets).where(*mine).order_by(datasets.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(datasets.c.id < before)
-        return [record(DatasetRecord, row) for row in self._connection.execute(query)]
+        return records(DatasetRecord, self._connection.execute(query))
 
     def remove(self, identifier: str) -> list[str]:
         """Forget a data set that no job uses; return the artefacts that it named."""
@@ -125,7 +125,7 @@ class Devices:
     def all(self) -> list[DeviceRecord]:
         """Return every profile, by name."""
         query = select(devices).where(devices.c.owner == self._owner).order_by(devices.c.name)
-        return [record(DeviceRecord, row) for row in self._connection.execute(query)]
+        return records(DeviceRecord, self._connection.execute(query))
 
 
 def idle_before(connection: Connection, before: datetime, *, limit: int) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from examples.digits.heldout import write_heldout
 from service.cli.demo import NETWORK
@@ -168,6 +168,23 @@ def test_device_and_axes_change_the_chart_without_a_reload(finished: RunningJob,
 
     expect(page.locator("#chart .xtitle")).to_have_text("packed file (bytes)")
     expect(page.locator("#front .note")).to_contain_text("the front of stm32h743 along packed file (bytes)")
+
+
+def test_an_answer_that_comes_late_does_not_replace_what_was_chosen_after_it(finished: RunningJob, page: Page) -> None:
+    page.goto(finished.url)
+    drawn(page)
+    late: list[Route] = []
+    page.route(lambda url: "/parts/front" in url and "x=latency_ms" in url, lambda route: late.append(route))
+    page.get_by_role("combobox", name="Device").select_option("stm32h743")
+    page.get_by_role("combobox", name="Across").select_option("packed_bytes")
+    note = page.locator("#front .note")
+    expect(note).to_contain_text("the front of stm32h743 along packed file (bytes)")
+
+    with page.expect_response(lambda response: "x=latency_ms" in response.url):
+        late[0].continue_()
+    page.wait_for_timeout(200)  # what the page does with an answer shows nothing else to wait for
+
+    expect(note).to_contain_text("the front of stm32h743 along packed file (bytes)")
 
 
 def test_a_jobs_trials_are_priced_on_another_device_on_its_page(

@@ -32,7 +32,7 @@ def sqlite_at_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgresql_at_head(postgresql_url: str) -> str:
     """Another database on the same server, so that tests of migrations have one of their own."""
     server = Database(postgresql_url)
-    with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with server.reader.connect() as connection:  # outside of transactions
         connection.execute(text("CREATE DATABASE head"))
     server.close()
     database = Database(server.url.set(database="head").render_as_string(hide_password=False))

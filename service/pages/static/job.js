@@ -20,16 +20,31 @@ async function answer(url) {
   return response;
 }
 
+// Answers may overtake each other: what was asked for earlier never replaces what was asked for later.
+function inOrder() {
+  let asked = 0;
+  let shown = 0;
+  return () => {
+    const place = ++asked;
+    return () => place > shown && Boolean(shown = place);
+  };
+}
+const frontOrder = inOrder();
+const trialOrder = inOrder();
+
 async function refreshFront() {
+  const current = frontOrder();
   const query = choice();
   const [fragment, figures] = await Promise.all([
-    answer(`/jobs/${job}/parts/front?${query}&trial=${chosen}`), answer(`/jobs/${job}/chart?${query}`),
+    answer(`/jobs/${job}/parts/front?${query}&trial=${chosen}`).then((part) => part.text()),
+    answer(`/jobs/${job}/chart?${query}`).then((part) => part.json()),
   ]);
+  if (!current()) return;
   const table = document.getElementById("front");
   const focused = table.contains(document.activeElement) ? document.activeElement.dataset.trial : null;
-  table.innerHTML = await fragment.text();
+  table.innerHTML = fragment;
   if (focused) table.querySelector(`a[data-trial="${focused}"]`)?.focus();
-  data = await figures.json();
+  data = figures;
   await draw();
 }
 
@@ -61,9 +76,13 @@ async function refreshProgress() {
 
 async function showTrial({ focus }) {
   if (!chosen) return;
+  const current = trialOrder();
+  const trial = chosen;
   const device = form.elements.device.value;
-  panel.innerHTML = await (await answer(`/trials/${chosen}/panel?device=${encodeURIComponent(device)}`)).text();
-  panel.dataset.trial = chosen;
+  const part = await (await answer(`/trials/${trial}/panel?device=${encodeURIComponent(device)}`)).text();
+  if (!current()) return;
+  panel.innerHTML = part;
+  panel.dataset.trial = trial;
   if (focus) panel.focus({ preventScroll: matchMedia("(min-width: 75rem)").matches });
 }
 

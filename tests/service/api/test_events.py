@@ -138,7 +138,7 @@ def test_a_job_that_is_followed_while_the_reader_looks_is_not_taken_for_gone(run
 
 
 def test_a_hundred_streams_need_one_look_and_hear_of_it_within_a_second(running: Running, job: dict[str, Any]) -> None:
-    engine, queries = running.services.database.engine, 0
+    engine, queries = running.services.database.reader, 0
     before = threading.active_count()
 
     def count(*_: object) -> None:
@@ -181,4 +181,4 @@ def test_a_hundred_streams_need_one_look_and_hear_of_it_within_a_second(running:
     assert max(arrived) - told < 3.0  # seconds, on a busy machine
     assert looked < STREAMS / 4  # of 100 streams that look by themselves each would
     assert waiting - before < STREAMS / 2
-    assert running.services.database.engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+    assert running.services.database.reader.pool.checkedout() <= 1  # type: ignore[attr-defined]
