@@ -16,16 +16,28 @@ FloatArray = NDArray[np.float64]
 
 
 def non_dominated(points: FloatArray) -> NDArray[np.bool_]:
-    """Tell for each of ``points`` (n, objectives) whether no other one dominates it; takes O(n × front)."""
+    """Tell for each of ``points`` (n, objectives) whether no other one dominates it; O(n × front), n log n for two."""
     keep = np.zeros(len(points), dtype=bool)
     # In lexicographic order nothing later can dominate anything earlier: the first of what is left always stays.
     left = np.lexsort(points.T[::-1])
+    if points.shape[1] == 2:
+        keep[left] = _descends(points[left])
+        return keep
     while len(left):
         first, left = left[0], left[1:]
         keep[first] = True
         point, rest = points[first], points[left]
         left = left[~(np.all(point <= rest, axis=1) & np.any(point < rest, axis=1))]
     return keep
+
+
+def _descends(ordered: FloatArray) -> NDArray[np.bool_]:
+    """Tell for points in lexicographic order, (n, 2), which have the least second value so far, copies included."""
+    lowest = np.minimum.accumulate(ordered[:, 1])
+    lower = np.append(True, ordered[1:, 1] < lowest[:-1])[: len(ordered)]
+    copies = np.append(False, np.all(ordered[1:] == ordered[:-1], axis=1))[: len(ordered)]
+    first_of_copies = np.maximum.accumulate(np.where(copies, 0, np.arange(len(ordered))))
+    return lower[first_of_copies]
 
 
 def hypervolume(points: FloatArray, reference: Sequence[float]) -> float:
@@ -40,6 +52,8 @@ def hypervolume(points: FloatArray, reference: Sequence[float]) -> float:
     inside = points[np.all(points < corner, axis=1)]
     if len(inside) == 0:
         return 0.0
+    if points.shape[1] == 2:
+        return _area(inside, corner)  # dominated points do no harm there
     return _volume(inside[non_dominated(inside)], corner)
 
 

@@ -1,5 +1,6 @@
 """The API and the pages as one ASGI application. Imports neither torch nor ray."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.ingest.start_later(PRELOAD_AFTER_S)
+        gc.freeze()  # what has been imported stays: looking through all of it now and then would hold up every answer
         yield
         app.state.stopping = True
         services.close()

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import Connection
 
+from service.api.answers import written
 from service.api.dependencies import Cursor, Limit, ServicesOf, find_job
 from service.api.job_schemas import JobCreate
 from service.api.presenters import job_read, job_summary
@@ -46,30 +47,29 @@ def submit_job(
         return _read(connection, job)
 
 
-@router.get("")
+@router.get("", response_model=Page[JobSummary])
 def list_jobs(
     services: ServicesOf,
     status: Annotated[list[JobStatus] | None, Query(description="Only jobs of these statuses")] = None,
     model_id: Annotated[str | None, Query(max_length=64, description="Only jobs for this network")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[JobSummary]:
+) -> Response:
     """List jobs, the newest first."""
     with services.database.read() as connection:
         jobs = Jobs(connection)
         rows = jobs.page(statuses=status or (), model_id=model_id, before=cursor, limit=limit + 1)
         counts = jobs.trial_counts(rows[:limit])
-    return Page(
-        items=[job_summary(row, counts[row.id]) for row in rows[:limit]],
-        next_cursor=rows[limit - 1].id if len(rows) > limit else None,
-    )
+    items = [job_summary(row, counts[row.id]) for row in rows[:limit]]
+    return written(Page[JobSummary](items=items, next_cursor=rows[limit - 1].id if len(rows) > limit else None))
 
 
-@router.get("/{job_id}")
-def read_job(services: ServicesOf, job_id: str) -> JobRead:
+@router.get("/{job_id}", response_model=JobRead)
+def read_job(services: ServicesOf, job_id: str) -> Response:
     """Return a job as it stands."""
     with services.database.read() as connection:
-        return _read(connection, find_job(connection, job_id))
+        job = _read(connection, find_job(connection, job_id))
+    return written(job)
 
 
 @router.post("/{job_id}/cancel")

@@ -24,7 +24,7 @@ from service.api.schemas import (
     TrialRead,
 )
 from service.fronts import Front
-from service.store.records import DatasetRecord, JobRecord, ModelRecord, TrialRecord
+from service.store.records import DatasetRecord, JobRecord, ListedJob, ModelRecord, TrialRecord
 from workers.events import DeviceCosts, TrialStatus
 from workers.spec import JobSpec, Limits
 from workers.split import least_drop, search_signal
@@ -101,7 +101,7 @@ def kernel_rows(report: CostReport) -> list[KernelRow]:
     ]
 
 
-def job_summary(job: JobRecord, counts: Mapping[str, int]) -> JobSummary:
+def job_summary(job: ListedJob, counts: Mapping[str, int]) -> JobSummary:
     """Present a job in a list."""
     return JobSummary.model_validate(_summary(job, counts))
 
@@ -122,7 +122,7 @@ def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
     return JobRead.model_validate({**_summary(job, counts), **told, **rest, **_signal(job)})
 
 
-def _summary(job: JobRecord, counts: Mapping[str, int]) -> dict[str, Any]:
+def _summary(job: ListedJob, counts: Mapping[str, int]) -> dict[str, Any]:
     return {
         "id": job.id,
         "name": job.name,

@@ -3,11 +3,12 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from hwmodels.errors import InputError
 from hwmodels.estimate import estimate
 from hwmodels.profile import load_profile
+from service.api.answers import written
 from service.api.dependencies import Cursor, Limit, ServicesOf, find_job, find_trial
 from service.api.presenters import front_read, kernel_rows, trial_read, trials_read
 from service.api.schemas import FrontRead, Page, TrialDetail, TrialRead
@@ -36,20 +37,21 @@ Axis = Annotated[str | None, Query(max_length=50)]
 Drop = Annotated[float | None, Query(ge=0, le=1, description="Most accuracy below the float network's, a fraction")]
 
 
-@router.get("/jobs/{job_id}/trials")
+@router.get("/jobs/{job_id}/trials", response_model=Page[TrialRead])
 def list_trials(
     services: ServicesOf,
     job_id: str,
     status: Annotated[list[TrialStatus] | None, Query(description="Only trials of these statuses")] = None,
     cursor: Cursor = None,
     limit: Limit = 100,
-) -> Page[TrialRead]:
+) -> Response:
     """List the trials of a job by number."""
     after = _number(cursor)
     with services.database.read() as connection:
         job = find_job(connection, job_id)
         rows = Trials(connection).page(job.id, after=after, limit=limit + 1, statuses=status or ())
-    return Page(items=trials_read(rows[:limit]), next_cursor=str(rows[limit - 1].number) if len(rows) > limit else None)
+    following = str(rows[limit - 1].number) if len(rows) > limit else None
+    return written(Page[TrialRead](items=trials_read(rows[:limit]), next_cursor=following))
 
 
 @router.get("/trials/{trial_id}")
@@ -64,14 +66,14 @@ def read_trial(services: ServicesOf, trial_id: str) -> TrialDetail:
     return TrialDetail(**trial_read(trial).model_dump(), layers=layers)
 
 
-@router.get("/jobs/{job_id}/front")
-def read_front(services: ServicesOf, job_id: str, device: Device = None, x: Axis = None, y: Axis = None) -> FrontRead:
+@router.get("/jobs/{job_id}/front", response_model=FrontRead)
+def read_front(services: ServicesOf, job_id: str, device: Device = None, x: Axis = None, y: Axis = None) -> Response:
     """Return the Pareto front of a job on one device, as it is now."""
     with services.database.read() as connection:
         job = find_job(connection, job_id)
         axis = x or first_cost(JobSpec.from_json(job.spec))
         trials, totals = front_trials(connection, job, device, axis=axis)
-    return front_read(job, front_of(job, trials, device=device, x=x, y=y, totals=totals))
+    return written(front_read(job, front_of(job, trials, device=device, x=x, y=y, totals=totals)))
 
 
 @router.get("/jobs/{job_id}/best")

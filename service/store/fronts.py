@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from service.store.tables import front_points, front_totals
 
@@ -17,6 +17,10 @@ class FrontTotals:
     dearest: Mapping[str, float]
 
 
+_TOTALS = select(front_totals.c.measured, front_totals.c.feasible, front_totals.c.dearest).where(
+    front_totals.c.job_id == bindparam("job"), front_totals.c.device == bindparam("device")
+)
+
 Spot = tuple[str, str, int]
 """Device, axis and number of a trial on a front."""
 
@@ -29,10 +33,7 @@ class Fronts:
 
     def totals(self, job_id: str, device: str) -> FrontTotals | None:
         """Return what is known of all trials; ``None`` for a job whose fronts are not kept."""
-        query = select(front_totals.c.measured, front_totals.c.feasible, front_totals.c.dearest).where(
-            front_totals.c.job_id == job_id, front_totals.c.device == device
-        )
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_TOTALS, {"job": job_id, "device": device}).one_or_none()
         return None if row is None else FrontTotals(**row._mapping)
 
     def numbers(self, job_id: str, device: str) -> list[int]:

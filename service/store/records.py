@@ -54,25 +54,32 @@ class DeviceRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRecord:
-    """A job. ``spec`` is ``workers.spec.JobSpec`` as JSON."""
+class ListedJob:
+    """What lists show of a job: none of its long documents."""
 
     id: str
-    owner: str
     name: str
     status: JobStatus
     reason: str | None
-    request: str | None
     model_id: str
     dataset_id: str
     spec: Json
-    profiles: Json
-    idempotency_key: str | None
-    request_digest: str
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     progress: Json | None
+    trial_counts: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord(ListedJob):
+    """A job. ``spec`` is ``workers.spec.JobSpec`` as JSON."""
+
+    owner: str
+    request: str | None
+    profiles: Json
+    idempotency_key: str | None
+    request_digest: str
     baseline: Json | None
     split: Json | None
     variables: Json | None
@@ -84,7 +91,6 @@ class JobRecord:
     lease_owner: str | None
     lease_until: float | None
     epoch: int
-    trial_counts: Mapping[str, int] | None = None
 
     @property
     def ended(self) -> bool:

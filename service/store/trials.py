@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Connection, Select, func, select, union_all, update
+from sqlalchemy import CompoundSelect, Connection, Select, bindparam, func, select, union_all, update
 
 from service.store.records import TrialRecord
 from service.store.rows import insert_unless_there, moment, record, records
@@ -11,6 +11,19 @@ from service.store.tables import front_points, trials
 from workers.events import Origin, Trial, TrialStatus
 
 _AT_ONCE = 1000  # parameters of one statement
+
+# Built once: to put a statement together takes longer than to run it.
+_OF_JOB = select(trials).where(trials.c.job_id == bindparam("job"))
+_NOTABLE = (_OF_JOB.where(trials.c.origin == Origin.BASELINE), _OF_JOB.where(trials.c.verified))
+_PAGE = _OF_JOB.where(trials.c.number > bindparam("after")).order_by(trials.c.number)
+_FIRST = _PAGE.limit(bindparam("most"))
+_ON_ANY_FRONT = select(front_points.c.number).where(
+    front_points.c.job_id == bindparam("job"), front_points.c.device == bindparam("device")
+)
+_ON_FRONT = _ON_ANY_FRONT.where(front_points.c.axis == bindparam("axis"))
+_NOTABLE_AND_ON_ANY_FRONT, _NOTABLE_AND_ON_FRONT = (
+    union_all(*_NOTABLE, _OF_JOB.where(trials.c.number.in_(numbers))) for numbers in (_ON_ANY_FRONT, _ON_FRONT)
+)
 
 
 class Trials:
@@ -67,10 +80,11 @@ class Trials:
         self, job_id: str, *, after: int = -1, limit: int | None = None, statuses: Collection[str] = ()
     ) -> list[TrialRecord]:
         """Return a job's trials with a number above ``after``, by number."""
-        query = select(trials).where(trials.c.job_id == job_id, trials.c.number > after).order_by(trials.c.number)
+        query = _PAGE if limit is None else _FIRST
         if statuses:
             query = query.where(trials.c.status.in_(statuses))
-        return records(TrialRecord, self._connection.execute(query.limit(limit)))
+        values = {"job": job_id, "after": after, **({} if limit is None else {"most": limit})}
+        return records(TrialRecord, self._connection.execute(query, values))
 
     def numbered(self, job_id: str, numbers: Collection[int]) -> list[TrialRecord]:
         """Return these trials of a job, by number."""
@@ -79,21 +93,21 @@ class Trials:
 
     def on_front(self, job_id: str, device: str, axis: str | None = None) -> list[TrialRecord]:
         """Return the trials on a device's front along one cost, or along any, and the notable ones, by number."""
-        on_front = select(front_points.c.number).where(front_points.c.job_id == job_id, front_points.c.device == device)
-        if axis is not None:
-            on_front = on_front.where(front_points.c.axis == axis)
-        chosen = select(trials).where(trials.c.job_id == job_id, trials.c.number.in_(on_front))
-        return self._merged([union_all(*_notable(job_id), chosen)])
+        if axis is None:
+            return self._merged([_NOTABLE_AND_ON_ANY_FRONT], {"job": job_id, "device": device})
+        return self._merged([_NOTABLE_AND_ON_FRONT], {"job": job_id, "device": device, "axis": axis})
 
     def notable(self, job_id: str, numbers: Collection[int]) -> list[TrialRecord]:
         """Return these trials of a job, its baselines and those whose checkpoint was verified, by number."""
-        of_job = select(trials).where(trials.c.job_id == job_id)
         wanted = sorted(numbers)
         parts = [wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE)]
-        return self._merged([*_notable(job_id), *(of_job.where(trials.c.number.in_(part)) for part in parts)])
+        return self._merged([*_NOTABLE, *(_OF_JOB.where(trials.c.number.in_(part)) for part in parts)], {"job": job_id})
 
-    def _merged(self, queries: Iterable[Select[Any] | CompoundSelect[Any]]) -> list[TrialRecord]:
-        found = {row.number: row for query in queries for row in records(TrialRecord, self._connection.execute(query))}
+    def _merged(
+        self, queries: Iterable[Select[Any] | CompoundSelect[Any]], values: Mapping[str, str]
+    ) -> list[TrialRecord]:
+        results = (self._connection.execute(query, values) for query in queries)
+        found = {row.number: row for result in results for row in records(TrialRecord, result)}
         return [found[number] for number in sorted(found)]
 
     def last_number(self, job_id: str) -> int | None:
@@ -102,8 +116,3 @@ class Trials:
             select(func.max(trials.c.number)).where(trials.c.job_id == job_id)
         ).scalar_one()
         return number
-
-
-def _notable(job_id: str) -> list[Select[Any]]:
-    of_job = select(trials).where(trials.c.job_id == job_id)
-    return [of_job.where(trials.c.origin == Origin.BASELINE), of_job.where(trials.c.verified)]
