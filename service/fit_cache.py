@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Lock, Semaphore
 from typing import Any
@@ -25,10 +26,12 @@ class FitCache:
     def __init__(self) -> None:
         self._lock = Lock()
         self._places = Semaphore(WAITING)
-        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._results: OrderedDict[str, Future[Result]] = OrderedDict()
 
     def get(self, *, graph: str, spec: Mapping[str, Any], profiles: Any, compute: Callable[[], Result]) -> Result:
-        """Return what ``compute`` says of this network, job and devices, asking it once.
+        """Return what ``compute`` says of this network, job and devices, asking it once however many want to know.
+
+        What it raises, all raise who wait for it; who comes later asks again.
 
         Raises:
             TooManyError: As many wait for a result as may.
@@ -36,16 +39,29 @@ class FitCache:
         relevant = {name: value for name, value in spec.items() if name not in IRRELEVANT}
         key = hashlib.sha256(json.dumps([graph, relevant, profiles], sort_keys=True).encode()).hexdigest()
         with self._lock:
-            if key in self._results:
+            result = self._results.get(key)
+            if result is not None and result.done():
                 self._results.move_to_end(key)
-                return self._results[key]
+                return result.result()
         with self._place():
-            result = compute()
-        with self._lock:
-            self._results[key] = result
-            if len(self._results) > KEPT:
-                self._results.popitem(last=False)
-        return result
+            with self._lock:
+                result = self._results.get(key)
+                asked = result is not None
+                if result is None:
+                    result = self._results[key] = Future()
+                    if len(self._results) > KEPT:
+                        self._results.popitem(last=False)
+            if not asked:
+                self._ask(key, result, compute)
+            return result.result()
+
+    def _ask(self, key: str, result: Future[Result], compute: Callable[[], Result]) -> None:
+        try:
+            result.set_result(compute())
+        except BaseException as error:
+            with self._lock:
+                self._results.pop(key, None)
+            result.set_exception(error)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
