@@ -18,13 +18,14 @@ def check_jobs(connection: Connection, settings: Settings, owner: str, *, beside
         TooManyError: As many have not ended; some will.
         ConflictError: As many are stored.
     """
-    if Jobs(connection, owner).unfinished_count() - besides >= settings.owner_jobs:
+    unfinished, stored = Jobs(connection, owner).counts()
+    if unfinished - besides >= settings.owner_jobs:
         raise TooManyError(
             f"an owner may have {settings.owner_jobs} jobs that have not ended; wait for one, or cancel one",
             code="job_quota",
             retry_after_s=WAIT_FOR_A_PLACE_S,
         )
-    if Jobs(connection, owner).count() - besides >= settings.owner_kept_jobs:
+    if stored - besides >= settings.owner_kept_jobs:
         raise ConflictError(
             f"an owner may keep {settings.owner_kept_jobs} jobs, ended ones too; delete some", code="kept_jobs_quota"
         )

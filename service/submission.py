@@ -89,7 +89,6 @@ def submit(
     model = find_model(services, model_id, field="model_id")
     given = _data(services, spec, model, dataset_id)
     profiles = services.chosen_profiles({device.name: f"devices.{n}" for n, device in enumerate(spec.devices)})
-    plain = {name: profile.to_json() for name, profile in profiles.items()}
     ranges = fit_check(services, spec, model, profiles)
     dataset = given or no_dataset(services)
     job = JobRecord(
@@ -102,7 +101,7 @@ def submit(
         model_id=model.id,
         dataset_id=dataset.id,
         spec=spec.to_json(),
-        profiles=plain,
+        profiles={name: profile.to_json() for name, profile in profiles.items()},
         idempotency_key=idempotency_key,
         request_digest=request_digest,
         created_at=moment(),

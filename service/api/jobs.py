@@ -24,10 +24,8 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post("", status_code=202)
-def submit_job(
-    services: ServicesOf, response: Response, body: JobCreate, idempotency_key: IdempotencyKey = None
-) -> JobRead:
+@router.post("", status_code=202, response_model=JobRead)
+def submit_job(services: ServicesOf, body: JobCreate, idempotency_key: IdempotencyKey = None) -> Response:
     """Queue a compression job and return at once.
 
     Follow ``GET /v1/jobs/{id}/events``; the front is final when ``status`` is ``done``. Unknown models, data sets and
@@ -41,10 +39,11 @@ def submit_job(
         idempotency_key=idempotency_key,
         request=body.model_dump(mode="json"),
     )
-    response.status_code = 202 if new else 200
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    headers = {"Location": f"/v1/jobs/{job.id}"}
+    if new:
+        return written(job_read(job, {}), status_code=202, headers=headers)
     with services.database.read() as connection:
-        return _read(connection, job)
+        return written(_read(connection, job), headers=headers)
 
 
 @router.get("", response_model=Page[JobSummary])

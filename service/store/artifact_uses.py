@@ -6,13 +6,14 @@ which those who name files take, too.
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from service.artifacts import Artifact
 from service.store.database import lock
 from service.store.rows import insert_unless_there
 from service.store.tables import artifact_uses
 
+_BYTES = select(func.coalesce(func.sum(artifact_uses.c.bytes), 0)).where(artifact_uses.c.owner == bindparam("owner"))
 _LOCK = 7_305_808_869_231_652  # beside that of migrations
 
 
@@ -45,5 +46,4 @@ class ArtifactUses:
 
     def bytes_of(self, owner: str) -> int:
         """Return what an owner's artefacts take; what two of their things share counts twice."""
-        query = select(func.coalesce(func.sum(artifact_uses.c.bytes), 0)).where(artifact_uses.c.owner == owner)
-        return int(self._connection.execute(query).scalar_one())
+        return int(self._connection.execute(_BYTES, {"owner": owner}).scalar_one())

@@ -1,12 +1,11 @@
 """The audit log: who changed what, and who was refused. Nothing but time removes a row."""
 
-from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
 from service.store.records import AuditRecord
-from service.store.rows import records
+from service.store.rows import records, values_of
 from service.store.tables import audit
 
 
@@ -18,7 +17,7 @@ class Audit:
 
     def add(self, entry: AuditRecord) -> None:
         """Write a line."""
-        self._connection.execute(insert(audit).values(**asdict(entry)))
+        self._connection.execute(insert(audit), values_of(entry))
 
     def page(self, *, owner: str | None = None, before: str | None = None, limit: int = 50) -> list[AuditRecord]:
         """Return the newest lines, of one owner and older than ``before`` if those are given."""

@@ -40,6 +40,11 @@ class Events:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def begin(self, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Write the first event of a job that was just stored as one that has one."""
+        row = {"job_id": job_id, "sequence": 1, "kind": kind, "data": data, "created_at": moment()}
+        self._connection.execute(insert(events), row)
+
     def append(self, job_id: str, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Add events of these kinds and data to a job. The job's row counts them, and is locked by that."""
         if not entries:

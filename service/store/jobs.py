@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from service.store.artifact_uses import ArtifactUses
 from service.store.database import database_now, lock, owner_of
 from service.store.events import Events
 from service.store.records import JobRecord, ListedJob
-from service.store.rows import insert_unless_there, moment, records
+from service.store.rows import insert_unless_there, moment, records, values_of
 from service.store.states import ACTIVE, ENDED, JobStatus, Request, check_transition
 from service.store.tables import jobs, trials
 from workers.events import TrialStatus
@@ -23,6 +23,12 @@ _OWNED = jobs.c.owner == bindparam("owner")
 _ONE = select(jobs).where(_OWNED, jobs.c.id == bindparam("identifier"))
 _LISTED = select(*(jobs.c[each.name] for each in fields(ListedJob)))
 _PAGE = _LISTED.where(_OWNED).order_by(jobs.c.id.desc()).limit(bindparam("most"))
+_COUNTS = select(
+    *(
+        select(func.count()).select_from(jobs).where(_OWNED, *those).scalar_subquery()
+        for those in ([jobs.c.status.in_([each for each in JobStatus if each not in ENDED])], [])
+    )
+)
 
 
 def job_record(row: Row[Any]) -> JobRecord:
@@ -39,9 +45,9 @@ class Jobs:
 
     def submit(self, job: JobRecord) -> tuple[JobRecord, bool]:
         """Queue a job, or find the one that the same request with the same key has queued; say whether it is new."""
-        if insert_unless_there(self._connection, jobs, asdict(job)):
-            Events(self._connection).append(job.id, [("status", {"status": job.status, "reason": None})])
-            return self._locked(job.id), True
+        if insert_unless_there(self._connection, jobs, {**values_of(job), "last_event": 1}):
+            Events(self._connection).begin(job.id, "status", {"status": job.status, "reason": None})
+            return self._one(job.id), True
         stored = self.by_key(job.idempotency_key or "")
         if stored is None or stored.request_digest != job.request_digest:
             raise ConflictError(
@@ -79,15 +85,10 @@ class Jobs:
             query = query.where(jobs.c.id < before)
         return records(ListedJob, self._connection.execute(query, {"owner": self._owner, "most": limit}))
 
-    def unfinished_count(self) -> int:
-        """Return how many jobs have not ended."""
-        query = select(func.count()).where(jobs.c.owner == self._owner, jobs.c.status.not_in(ENDED))
-        return int(self._connection.execute(query).scalar_one())
-
-    def count(self) -> int:
-        """Return how many jobs there are, ended or not."""
-        query = select(func.count()).where(jobs.c.owner == self._owner)
-        return int(self._connection.execute(query).scalar_one())
+    def counts(self) -> tuple[int, int]:
+        """Return how many jobs have not ended, and how many there are."""
+        unfinished, stored = self._connection.execute(_COUNTS, {"owner": self._owner}).one()
+        return unfinished, stored
 
     def lock_submissions(self) -> None:
         """Let no other job of the owner be submitted until the transaction ends: what is counted stays right."""
@@ -145,6 +146,9 @@ class Jobs:
             raise ConflictError(f"the job is {job.status}; cancel it before deleting it", code="job_is_running")
         self._connection.execute(delete(jobs).where(jobs.c.id == job.id))
         return ArtifactUses(self._connection).release(job.id)
+
+    def _one(self, identifier: str) -> JobRecord:
+        return job_record(self._connection.execute(_ONE, {"owner": self._owner, "identifier": identifier}).one())
 
     def _locked(self, identifier: str) -> JobRecord:
         """Return the job and keep others from changing it until the transaction ends."""

@@ -1,10 +1,12 @@
 """Small things that all repositories use."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Result, Row, Table
+from sqlalchemy import Connection, Executable, Result, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 Record = TypeVar("Record")
@@ -26,11 +28,22 @@ def records(kind: type[Record], result: Result[Any]) -> list[Record]:
     return [kind(**dict(zip(names, row, strict=True))) for row in result.all()]  # fetched at once
 
 
+def values_of(row: Any) -> dict[str, Any]:
+    """Return the columns of a record: what ``dataclasses.asdict`` does, without copying the documents in it."""
+    return {each.name: getattr(row, each.name) for each in fields(row)}
+
+
 def insert_unless_there(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless a unique constraint says it is there; say whether it was inserted.
 
     Waits for a transaction that is inserting the same row, so that a look at the table afterwards finds it.
     """
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
-    return connection.execute(statement).one_or_none() is not None
+    statement = _insert_unless_there(table, connection.dialect.name)
+    return connection.execute(statement, values).one_or_none() is not None
+
+
+@cache  # to put a statement together takes longer than to run it
+def _insert_unless_there(table: Table, dialect: str) -> Executable:
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement: Executable = insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    return statement

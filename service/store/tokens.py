@@ -1,6 +1,5 @@
 """Tokens and the sessions that browsers got for them."""
 
-from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
@@ -8,7 +7,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, or_, select, up
 from service.access.principal import Principal, Scope
 from service.access.secrets import Secret
 from service.store.records import TokenRecord
-from service.store.rows import moment, record, records
+from service.store.rows import moment, record, records, values_of
 from service.store.tables import sessions, tokens
 
 
@@ -31,7 +30,7 @@ class Tokens:
             expires_at=expires_at,
             revoked_at=None,
         )
-        self._connection.execute(insert(tokens).values(**asdict(token)))
+        self._connection.execute(insert(tokens), values_of(token))
         return token, secret
 
     def any(self) -> bool:

@@ -1,17 +1,20 @@
 """Models, data sets and custom device profiles: written once, never changed."""
 
-from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy import Connection, bindparam, delete, exists, func, select
 
 from service.errors import ConflictError
 from service.store.artifact_uses import ArtifactUses
 from service.store.database import owner_of
 from service.store.records import DatasetRecord, DeviceRecord, ModelRecord
-from service.store.rows import insert_unless_there, record, records
+from service.store.rows import insert_unless_there, record, records, values_of
 from service.store.tables import datasets, devices, jobs, models
 
+_MODEL, _DATASET = (  # built once: to put a statement together takes longer than to run it
+    select(table).where(table.c.owner == bindparam("owner"), table.c.id == bindparam("identifier"))
+    for table in (models, datasets)
+)
 NO_DATA = "no data"
 """In the place of the digest of the data set of jobs without data."""
 
@@ -25,13 +28,12 @@ class Models:
 
     def add(self, model: ModelRecord) -> tuple[ModelRecord, bool]:
         """Store a model, or find the one with the same digest; say whether it is new."""
-        new = insert_unless_there(self._connection, models, asdict(model))
+        new = insert_unless_there(self._connection, models, values_of(model))
         return (model if new else self._one(model.digest)), new
 
     def get(self, identifier: str) -> ModelRecord | None:
         """Return the model with this identifier."""
-        query = select(models).where(models.c.owner == self._owner, models.c.id == identifier)
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_MODEL, {"owner": self._owner, "identifier": identifier}).one_or_none()
         return None if row is None else record(ModelRecord, row)
 
     def page(self, *, before: str | None = None, limit: int = 50) -> list[ModelRecord]:
@@ -62,13 +64,12 @@ class Datasets:
 
     def add(self, dataset: DatasetRecord) -> tuple[DatasetRecord, bool]:
         """Store a data set, or find the one with the same digest; say whether it is new."""
-        new = insert_unless_there(self._connection, datasets, asdict(dataset))
+        new = insert_unless_there(self._connection, datasets, values_of(dataset))
         return (dataset if new else self._one(dataset.digest)), new
 
     def get(self, identifier: str) -> DatasetRecord | None:
         """Return the data set with this identifier."""
-        query = select(datasets).where(datasets.c.owner == self._owner, datasets.c.id == identifier)
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_DATASET, {"owner": self._owner, "identifier": identifier}).one_or_none()
         return None if row is None else record(DatasetRecord, row)
 
     def page(self, *, before: str | None = None, limit: int = 50) -> list[DatasetRecord]:
@@ -100,7 +101,7 @@ class Devices:
 
     def add(self, device: DeviceRecord) -> tuple[DeviceRecord, bool]:
         """Store a profile, or find the same one; another profile under its name is a conflict."""
-        if insert_unless_there(self._connection, devices, asdict(device)):
+        if insert_unless_there(self._connection, devices, values_of(device)):
             return device, True
         stored = self.get(device.name)
         if stored is None or stored.profile != device.profile:
