@@ -69,8 +69,13 @@ class Services:
 
     def chosen_profiles(self, names: Mapping[str, str]) -> dict[str, Profile]:
         """Return profiles by name; ``names`` says for each in which field it was asked for."""
-        known = self.profiles()
+        with self.database.read() as connection:
+            custom = {name: Devices(connection).get(name) for name in names}
+        found: dict[str, Profile] = {}
         for name, place in names.items():
-            if name not in known:
-                raise NotFoundError("device", name, field=place, known=tuple(known))
-        return {name: known[name] for name in names}
+            row = custom[name]
+            profile = builtin_profiles().get(name) if row is None else load_profile(row.profile)
+            if profile is None:
+                raise NotFoundError("device", name, field=place, known=tuple(self.profiles()))
+            found[name] = profile
+        return found

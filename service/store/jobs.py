@@ -6,7 +6,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, or_, select, update
 
 from service.errors import ConflictError, NotFoundError
 from service.store.artifact_uses import ArtifactUses
@@ -26,7 +26,7 @@ _PAGE = _LISTED.where(_OWNED).order_by(jobs.c.id.desc()).limit(bindparam("most")
 _COUNTS = select(
     *(
         select(func.count()).select_from(jobs).where(_OWNED, *those).scalar_subquery()
-        for those in ([jobs.c.status.in_([each for each in JobStatus if each not in ENDED])], [])
+        for those in ([or_(*(jobs.c.status == each for each in JobStatus if each not in ENDED))], [])
     )
 )
 

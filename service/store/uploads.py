@@ -15,6 +15,7 @@ _MODEL, _DATASET = (  # built once: to put a statement together takes longer tha
     select(table).where(table.c.owner == bindparam("owner"), table.c.id == bindparam("identifier"))
     for table in (models, datasets)
 )
+_DEVICE = select(devices).where(devices.c.owner == bindparam("owner"), devices.c.name == bindparam("name"))
 NO_DATA = "no data"
 """In the place of the digest of the data set of jobs without data."""
 
@@ -114,8 +115,7 @@ class Devices:
 
     def get(self, name: str) -> DeviceRecord | None:
         """Return the profile with this name."""
-        query = select(devices).where(devices.c.owner == self._owner, devices.c.name == name)
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_DEVICE, {"owner": self._owner, "name": name}).one_or_none()
         return None if row is None else record(DeviceRecord, row)
 
     def count(self) -> int:
