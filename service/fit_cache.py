@@ -1,19 +1,14 @@
-"""What fit checks have found, and how many may wait for one: submissions of the same kind come in bursts."""
+"""What fit checks have found: submissions of the same kind come in bursts."""
 
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from threading import Lock, Semaphore
+from threading import Lock
 from typing import Any
 
-from service.errors import TooManyError
-
 KEPT = 256
-WAITING = 32
-RETRY_AFTER_S = 5
 IRRELEVANT = ("name", "seed", "budget", "split")
 """Parts of a job that what it can reach does not depend on."""
 
@@ -25,35 +20,26 @@ class FitCache:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._places = Semaphore(WAITING)
         self._results: OrderedDict[str, Future[Result]] = OrderedDict()
 
     def get(self, *, graph: str, spec: Mapping[str, Any], profiles: Any, compute: Callable[[], Result]) -> Result:
         """Return what ``compute`` says of this network, job and devices, asking it once however many want to know.
 
         What it raises, all raise who wait for it; who comes later asks again.
-
-        Raises:
-            TooManyError: As many wait for a result as may.
         """
         relevant = {name: value for name, value in spec.items() if name not in IRRELEVANT}
         key = hashlib.sha256(json.dumps([graph, relevant, profiles], sort_keys=True).encode()).hexdigest()
         with self._lock:
             result = self._results.get(key)
-            if result is not None and result.done():
-                self._results.move_to_end(key)
-                return result.result()
-        with self._place():
-            with self._lock:
-                result = self._results.get(key)
-                asked = result is not None
-                if result is None:
-                    result = self._results[key] = Future()
-                    if len(self._results) > KEPT:
-                        self._results.popitem(last=False)
-            if not asked:
-                self._ask(key, result, compute)
-            return result.result()
+            asked = result is not None
+            if result is None:
+                result = self._results[key] = Future()
+                if len(self._results) > KEPT:
+                    self._results.popitem(last=False)
+            self._results.move_to_end(key)
+        if not asked:
+            self._ask(key, result, compute)
+        return result.result()
 
     def _ask(self, key: str, result: Future[Result], compute: Callable[[], Result]) -> None:
         try:
@@ -62,14 +48,3 @@ class FitCache:
             with self._lock:
                 self._results.pop(key, None)
             result.set_exception(error)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            raise TooManyError(
-                f"{WAITING} jobs are being checked already; try again", code="busy", retry_after_s=RETRY_AFTER_S
-            )
-        try:
-            yield
-        finally:
-            self._places.release()

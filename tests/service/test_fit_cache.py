@@ -1,12 +1,11 @@
 import threading
-import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from service.errors import TooManyError
-from service.fit_cache import KEPT, WAITING, FitCache
+from service.fit_cache import KEPT, FitCache
 
 SPEC = {"name": "a", "seed": 0, "strategy": "auto", "space": {"weight_bits": [4, 8]}}
 
@@ -49,30 +48,38 @@ def test_results_take_bounded_memory() -> None:
     assert len(calls) == KEPT + 2
 
 
-def test_who_finds_too_many_waiting_is_told_when_to_come_back() -> None:
-    cache, release = FitCache(), threading.Event()
+def test_who_asks_the_same_at_the_same_time_shares_one_answer() -> None:
+    cache, calls, begun, release = FitCache(), list[int](), threading.Event(), threading.Event()
 
     def slow() -> dict[str, int]:
+        calls.append(1)
+        begun.set()
         release.wait(10)
-        return {}
+        return {"call": len(calls)}
 
-    started = [threading.Thread(target=cache.get, kwargs=_kwargs(n, slow)) for n in range(WAITING)]
-    for thread in started:
-        thread.start()  # returns when the thread runs; it has a place within moments
-    deadline = time.monotonic() + 10
-    while cache._places._value and time.monotonic() < deadline:
-        time.sleep(0.01)
-    try:
-        with pytest.raises(TooManyError) as error:
-            ask(cache, [], SPEC, graph="one more")
-    finally:
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(cache.get, graph="g", spec=SPEC, profiles={}, compute=slow)
+        begun.wait(10)
+        others = [pool.submit(cache.get, graph="g", spec=SPEC, profiles={}, compute=slow) for _ in range(7)]
+        other = ask(cache, [], SPEC, graph="other")  # waits for none of them
         release.set()
-        for thread in started:
-            thread.join()
 
-    assert error.value.retry_after_s > 0
-    assert ask(cache, [], SPEC, graph="afterwards")
+    assert [each.result() for each in (first, *others)] == [{"call": 1}] * 8
+    assert other == {"call": 1}
 
 
-def _kwargs(number: int, compute: Any) -> dict[str, Any]:
-    return {"graph": f"slow {number}", "spec": SPEC, "profiles": {}, "compute": compute}
+def test_who_waits_for_what_fails_is_told_so() -> None:
+    cache, begun, release = FitCache(), threading.Event(), threading.Event()
+
+    def failing() -> dict[str, int]:
+        begun.set()
+        release.wait(10)
+        raise ValueError("no")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, graph="g", spec=SPEC, profiles={}, compute=failing)
+        begun.wait(10)
+        second = pool.submit(cache.get, graph="g", spec=SPEC, profiles={}, compute=failing)
+        release.set()
+
+    assert [str(each.exception()) for each in (first, second)] == ["no", "no"]
