@@ -22,13 +22,26 @@ class FitCache:
         self._lock = Lock()
         self._results: OrderedDict[str, Future[Result]] = OrderedDict()
 
-    def get(self, *, graph: str, spec: Mapping[str, Any], profiles: Any, compute: Callable[[], Result]) -> Result:
+    def get(
+        self,
+        *,
+        graph: str,
+        spec: Mapping[str, Any],
+        profiles: Any,
+        compute: Callable[[], Result],
+        admit: Callable[[], None] = lambda: None,
+    ) -> Result:
         """Return what ``compute`` says of this network, job and devices, asking it once however many want to know.
 
-        What it raises, all raise who wait for it; who comes later asks again.
+        What it raises, all raise who wait for it; who comes later asks again. Who finds
+        nothing calls ``admit`` first, which raises if that one may not ask; the others do not hear of it.
         """
         relevant = {name: value for name, value in spec.items() if name not in IRRELEVANT}
         key = hashlib.sha256(json.dumps([graph, relevant, profiles], sort_keys=True).encode()).hexdigest()
+        with self._lock:
+            known = key in self._results
+        if not known:
+            admit()
         with self._lock:
             result = self._results.get(key)
             asked = result is not None

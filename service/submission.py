@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hwmodels.errors import InputError
@@ -83,13 +84,10 @@ def submit(
             earlier = Jobs(connection).by_key(idempotency_key)
         if earlier is not None and earlier.request_digest == request_digest:
             return earlier, False
-    with services.database.read() as connection:
-        check_jobs(connection, services.settings, services.owner)
-        check_storage(connection, services.settings, services.owner)
     model = find_model(services, model_id, field="model_id")
     given = _data(services, spec, model, dataset_id)
     profiles = services.chosen_profiles({device.name: f"devices.{n}" for n, device in enumerate(spec.devices)})
-    ranges = fit_check(services, spec, model, profiles)
+    ranges = fit_check(services, spec, model, profiles, admit=partial(_check_quotas, services))
     dataset = given or no_dataset(services)
     job = JobRecord(
         id=new_id(),
@@ -125,7 +123,14 @@ def submit(
         found, new = Jobs(connection).submit(job)
         if new:
             check_jobs(connection, services.settings, services.owner, besides=1)
+            check_storage(connection, services.settings, services.owner)
         return found, new
+
+
+def _check_quotas(services: Services) -> None:
+    with services.database.read() as connection:
+        check_jobs(connection, services.settings, services.owner)
+        check_storage(connection, services.settings, services.owner)
 
 
 def _data(services: Services, spec: JobSpec, model: ModelRecord, dataset_id: str | None) -> DatasetRecord | None:
@@ -163,17 +168,32 @@ def check_data(model: ModelRecord, dataset: DatasetRecord) -> None:
 
 
 def fit_check(
-    services: Services, spec: JobSpec, model: ModelRecord, profiles: Mapping[str, Profile], *, refuse: bool = True
+    services: Services,
+    spec: JobSpec,
+    model: ModelRecord,
+    profiles: Mapping[str, Profile],
+    *,
+    refuse: bool = True,
+    admit: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Return the reachable range of every cost on every device; raise if a limit lies below, unless told not to."""
-    result = _fit(services, spec, model, profiles)
+    """Return the reachable range of every cost on every device; raise if a limit lies below, unless told not to.
+
+    ``admit`` is called before anything is computed, and raises if that must not be.
+    """
+    result = _fit(services, spec, model, profiles, admit)
     errors = [_impossible(row, spec) for row in result["impossible"]]
     if errors and refuse:
         raise ManyLimitsError(errors)
     return dict(result["ranges"])
 
 
-def _fit(services: Services, spec: JobSpec, model: ModelRecord, profiles: Mapping[str, Profile]) -> Mapping[str, Any]:
+def _fit(
+    services: Services,
+    spec: JobSpec,
+    model: ModelRecord,
+    profiles: Mapping[str, Profile],
+    admit: Callable[[], None],
+) -> Mapping[str, Any]:
     plain = {name: profile.to_json() for name, profile in profiles.items()}
 
     def compute() -> Mapping[str, Any]:
@@ -187,7 +207,9 @@ def _fit(services: Services, spec: JobSpec, model: ModelRecord, profiles: Mappin
             with services.ingest.run("fit", parameters) as reply:
                 return reply.result
 
-    return services.fits.get(graph=model.graph_artifact, spec=spec.to_json(), profiles=plain, compute=compute)
+    return services.fits.get(
+        graph=model.graph_artifact, spec=spec.to_json(), profiles=plain, compute=compute, admit=admit
+    )
 
 
 def _impossible(row: Mapping[str, Any], spec: JobSpec) -> ImpossibleLimitError:

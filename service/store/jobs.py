@@ -13,7 +13,7 @@ from service.store.artifact_uses import ArtifactUses
 from service.store.database import database_now, lock, owner_of
 from service.store.events import Events
 from service.store.records import JobRecord, ListedJob
-from service.store.rows import insert_unless_there, moment, records, values_of
+from service.store.rows import inserted_unless_there, moment, records, values_of
 from service.store.states import ACTIVE, ENDED, JobStatus, Request, check_transition
 from service.store.tables import jobs, trials
 from workers.events import TrialStatus
@@ -45,9 +45,9 @@ class Jobs:
 
     def submit(self, job: JobRecord) -> tuple[JobRecord, bool]:
         """Queue a job, or find the one that the same request with the same key has queued; say whether it is new."""
-        if insert_unless_there(self._connection, jobs, {**values_of(job), "last_event": 1}):
+        if row := inserted_unless_there(self._connection, jobs, {**values_of(job), "last_event": 1}):
             Events(self._connection).begin(job.id, "status", {"status": job.status, "reason": None})
-            return self._one(job.id), True
+            return job_record(row), True
         stored = self.by_key(job.idempotency_key or "")
         if stored is None or stored.request_digest != job.request_digest:
             raise ConflictError(
@@ -146,9 +146,6 @@ class Jobs:
             raise ConflictError(f"the job is {job.status}; cancel it before deleting it", code="job_is_running")
         self._connection.execute(delete(jobs).where(jobs.c.id == job.id))
         return ArtifactUses(self._connection).release(job.id)
-
-    def _one(self, identifier: str) -> JobRecord:
-        return job_record(self._connection.execute(_ONE, {"owner": self._owner, "identifier": identifier}).one())
 
     def _locked(self, identifier: str) -> JobRecord:
         """Return the job and keep others from changing it until the transaction ends."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Executable, Result, Row, Table
+from sqlalchemy import Column, Connection, Executable, Result, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 Record = TypeVar("Record")
@@ -38,12 +38,22 @@ def insert_unless_there(connection: Connection, table: Table, values: Mapping[st
 
     Waits for a transaction that is inserting the same row, so that a look at the table afterwards finds it.
     """
-    statement = _insert_unless_there(table, connection.dialect.name)
-    return connection.execute(statement, values).one_or_none() is not None
+    return _insert(connection, table, values, tuple(table.primary_key)) is not None
+
+
+def inserted_unless_there(connection: Connection, table: Table, values: Mapping[str, Any]) -> Row[Any] | None:
+    """Do the same and return the row as it is stored, ``None`` if it was not inserted."""
+    return _insert(connection, table, values, tuple(table.c))
+
+
+def _insert(
+    connection: Connection, table: Table, values: Mapping[str, Any], returned: tuple[Column[Any], ...]
+) -> Row[Any] | None:
+    return connection.execute(_insertion(table, connection.dialect.name, returned), values).one_or_none()
 
 
 @cache  # to put a statement together takes longer than to run it
-def _insert_unless_there(table: Table, dialect: str) -> Executable:
+def _insertion(table: Table, dialect: str, returned: tuple[Column[Any], ...]) -> Executable:
     insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement: Executable = insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    statement: Executable = insert(table).on_conflict_do_nothing().returning(*returned)
     return statement

@@ -68,6 +68,20 @@ def test_who_asks_the_same_at_the_same_time_shares_one_answer() -> None:
     assert other == {"call": 1}
 
 
+def test_who_may_not_ask_is_told_so_and_spoils_it_for_nobody() -> None:
+    cache = FitCache()
+
+    def refuse() -> None:
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        cache.get(graph="g", spec=SPEC, profiles={}, compute=dict, admit=refuse)
+    found = ask(cache, [], SPEC)
+
+    assert found == {"call": 1}
+    assert cache.get(graph="g", spec=SPEC, profiles={}, compute=dict, admit=refuse) == found  # asks for nothing
+
+
 def test_who_waits_for_what_fails_is_told_so() -> None:
     cache, begun, release = FitCache(), threading.Event(), threading.Event()
 
