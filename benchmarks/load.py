@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def main() -> None:
     arguments.add_argument("--rate", type=float, default=100.0, help="requests per second (100)")
     arguments.add_argument("--connections", type=int, default=50)
     arguments.add_argument("--seconds", type=float, default=10.0, help="length of each measurement (10)")
+    arguments.add_argument("--services", type=int, default=1, help="replicas, which the client asks in turn (1)")
     arguments.add_argument("--streams", type=int, default=500)
     arguments.add_argument("--submissions", type=int, default=2000)
     options = arguments.parse_args()
@@ -65,8 +66,9 @@ def main() -> None:
             database, job_count=options.jobs, trials_each=options.trials_each, large=options.large_trials
         )
         print(f"filled in {time.perf_counter() - since:.0f} s", flush=True)
-        with serving(home, url) as (base, pid):
-            figures = measure(base, pid, database, names, large, options)
+        with ExitStack() as stack:
+            replicas = [stack.enter_context(serving(home, url, number)) for number in range(options.services)]
+            figures = measure([base for base, _ in replicas], replicas[0][1], database, names, large, options)
         database.close()
     columns = ("call", "p50_ms", "p99_ms", "errors", "saturation_per_s")
     title = f"{options.rate:g} requests per second over {options.connections} connections, {options.database}"
@@ -75,9 +77,9 @@ def main() -> None:
 
 
 @contextmanager
-def serving(home: Path, url: str) -> Iterator[tuple[str, int]]:
-    """Run the service without a dispatcher for the block."""
-    port = 18_300 + os.getpid() % 1000
+def serving(home: Path, url: str, number: int = 0) -> Iterator[tuple[str, int]]:
+    """Run a service without a dispatcher for the block."""
+    port = 18_300 + (os.getpid() * 8 + number) % 8000
     environment = {**os.environ, "TIGHTFIT_HOME": str(home), "DATABASE_URL": url, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "service.cli", "serve", "--no-dispatch", "--port", str(port)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
@@ -90,8 +92,9 @@ def serving(home: Path, url: str) -> Iterator[tuple[str, int]]:
         process.wait(30)
 
 
-def measure(base: str, pid: int, database: Database, names: Sequence[str], large: str, options: Any) -> Row:
+def measure(bases: Sequence[str], pid: int, database: Database, names: Sequence[str], large: str, options: Any) -> Row:
     """Return every figure."""
+    base = bases[0]
     pick = random.Random(0)
     calls: dict[str, Callable[[], str]] = {
         "job list": lambda: "/v1/jobs?limit=50",
@@ -102,8 +105,8 @@ def measure(base: str, pid: int, database: Database, names: Sequence[str], large
     }
     rows = []
     for name, make in calls.items():
-        latencies, errors = asyncio.run(open_loop(base, make, options))
-        rate = asyncio.run(closed_loop(base, make, options))
+        latencies, errors = asyncio.run(open_loop(bases, make, options))
+        rate = asyncio.run(closed_loop(bases, make, options))
         p50, p99 = (1000 * float(np.percentile(latencies, share)) for share in (50, 99))
         rows.append({"call": name, "p50_ms": p50, "p99_ms": p99, "errors": errors, "saturation_per_s": rate})
         print(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {errors} errors, {rate:.0f}/s at most", flush=True)
@@ -113,24 +116,25 @@ def measure(base: str, pid: int, database: Database, names: Sequence[str], large
     found |= asyncio.run(streams(base, pid, database, names[0], options))
     print(f"{options.streams} streams: slowest event {found['stream_delay_s']:.2f} s, {found['resident_mb']:.0f} MB")
     if options.submissions:
-        found |= asyncio.run(submissions(base, database, options))
+        found |= asyncio.run(submissions(bases, database, options))
         print(f"{options.submissions} submissions: {found['answers']} in {found['submissions_s']:.1f} s")
     return found
 
 
-async def open_loop(base: str, make: Callable[[], str], options: Any) -> tuple[list[float], int]:
+async def open_loop(bases: Sequence[str], make: Callable[[], str], options: Any) -> tuple[list[float], int]:
     """Send requests at their times; return the seconds from each time to its answer, and how many failed."""
     latencies: list[float] = []
     errors = 0
+    turns = itertools.cycle(bases)
 
     async def one(client: aiohttp.ClientSession, due: float) -> None:
         nonlocal errors
-        async with client.get(make()) as answer:
+        async with client.get(next(turns) + make()) as answer:
             await answer.read()
         latencies.append(time.perf_counter() - due)
         errors += answer.status != 200
 
-    async with _client(base, options.connections) as client:
+    async with _client(options.connections) as client:
         await asyncio.gather(*(one(client, time.perf_counter()) for _ in range(options.connections)))  # connected
         latencies.clear()
         start, tasks = time.perf_counter(), []
@@ -142,18 +146,19 @@ async def open_loop(base: str, make: Callable[[], str], options: Any) -> tuple[l
     return latencies, errors
 
 
-async def closed_loop(base: str, make: Callable[[], str], options: Any) -> float:
+async def closed_loop(bases: Sequence[str], make: Callable[[], str], options: Any) -> float:
     """Return answers per second when every connection asks again as soon as it was answered."""
     until, count = time.perf_counter() + options.seconds / 2, 0
+    turns = itertools.cycle(bases)
 
     async def one(client: aiohttp.ClientSession) -> None:
         nonlocal count
         while time.perf_counter() < until:
-            async with client.get(make()) as answer:
+            async with client.get(next(turns) + make()) as answer:
                 await answer.read()
             count += 1
 
-    async with _client(base, options.connections) as client:
+    async with _client(options.connections) as client:
         await asyncio.gather(*(one(client) for _ in range(options.connections)))
     return count / float(options.seconds / 2)
 
@@ -167,7 +172,7 @@ async def streams(base: str, pid: int, database: Database, job: str, options: An
 
     async def follow(client: aiohttp.ClientSession) -> None:
         nonlocal open_count
-        async with client.get(f"/v1/jobs/{job}/events") as answer:
+        async with client.get(f"{base}/v1/jobs/{job}/events") as answer:
             open_count += 1
             async for raw in answer.content:
                 line = raw.decode()
@@ -176,7 +181,7 @@ async def streams(base: str, pid: int, database: Database, job: str, options: An
                 if '"last":true' in line:
                     return
 
-    async with _client(base, options.streams) as client:
+    async with _client(options.streams) as client:
         tasks = [asyncio.create_task(follow(client)) for _ in range(options.streams)]
         for _ in range(600):
             if open_count == options.streams:
@@ -191,7 +196,7 @@ async def streams(base: str, pid: int, database: Database, job: str, options: An
     return {"stream_delay_s": max(delays), "stream_events": len(delays), "resident_mb": resident / 2**20}
 
 
-async def submissions(base: str, database: Database, options: Any) -> Row:
+async def submissions(bases: Sequence[str], database: Database, options: Any) -> Row:
     """Let twenty owners submit all at once; return how they were answered, and whether every 202 is there."""
     with database.write() as connection:
         secrets = [
@@ -203,7 +208,7 @@ async def submissions(base: str, database: Database, options: Any) -> Row:
     bodies = []
     for secret in secrets:
         headers = {"Authorization": f"Bearer {secret}"}
-        with httpx.Client(base_url=base, headers=headers, timeout=150) as http:
+        with httpx.Client(base_url=bases[0], headers=headers, timeout=150) as http:
             words = {"scale": "0.0625", "mean": "0.306", "std": "0.376"}
             model = http.post("/v1/models", files={"file": (ROOT / NETWORK).read_bytes()}, data=words).json()["id"]
             dataset = http.post("/v1/datasets", files={"file": ("d.npz", data.read_bytes())}).json()["id"]
@@ -214,7 +219,9 @@ async def submissions(base: str, database: Database, options: Any) -> Row:
     async def one(client: aiohttp.ClientSession, number: int) -> None:
         secret = secrets[number % OWNERS]
         headers = {"Authorization": f"Bearer {secret}"}
-        async with client.post("/v1/jobs", json=bodies[number % OWNERS], headers=headers) as answer:
+        async with client.post(
+            f"{bases[number // OWNERS % len(bases)]}/v1/jobs", json=bodies[number % OWNERS], headers=headers
+        ) as answer:
             found = await answer.json(content_type=None)
         waits = "" if answer.status != 429 or "retry-after" in answer.headers else " without Retry-After"
         answers[f"{answer.status}{waits}"] += 1
@@ -222,22 +229,22 @@ async def submissions(base: str, database: Database, options: Any) -> Row:
             accepted.append((secret, found["id"]))
 
     since = time.perf_counter()
-    async with _client(base, options.connections) as client:
+    async with _client(options.connections) as client:
         await asyncio.gather(*(one(client, number) for number in range(options.submissions)))
         took = time.perf_counter() - since
         missing = 0
         for secret, rows in itertools.groupby(sorted(accepted), key=lambda row: row[0]):
-            listed = await _job_ids(client, secret)
+            listed = await _job_ids(client, bases[0], secret)
             missing += sum(job not in listed for _, job in rows)
     return {"answers": dict(answers), "submissions_s": took, "missing": missing}
 
 
-async def _job_ids(client: aiohttp.ClientSession, secret: str) -> set[str]:
+async def _job_ids(client: aiohttp.ClientSession, base: str, secret: str) -> set[str]:
     found: set[str] = set()
     cursor: str | None = ""
     while cursor is not None:
         query = {"limit": "200", **({"cursor": cursor} if cursor else {})}
-        async with client.get("/v1/jobs", params=query, headers={"Authorization": f"Bearer {secret}"}) as answer:
+        async with client.get(f"{base}/v1/jobs", params=query, headers={"Authorization": f"Bearer {secret}"}) as answer:
             page = await answer.json(content_type=None)
         if answer.status == 429:
             await asyncio.sleep(float(answer.headers["retry-after"]))
@@ -247,10 +254,10 @@ async def _job_ids(client: aiohttp.ClientSession, secret: str) -> set[str]:
     return found
 
 
-def _client(base: str, connections: int) -> aiohttp.ClientSession:
+def _client(connections: int) -> aiohttp.ClientSession:
     """Return a client that costs little: it shares the processors with what it measures."""
     timeout = aiohttp.ClientTimeout(total=120)
-    return aiohttp.ClientSession(base, connector=aiohttp.TCPConnector(limit=connections), timeout=timeout)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections), timeout=timeout)
 
 
 def _seconds(base: str, path: str) -> float:
