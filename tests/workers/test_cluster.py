@@ -35,9 +35,12 @@ def test_workers_see_no_variable_that_might_be_a_secret() -> None:
 )
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes can be looked at on Linux alone")
 def test_a_node_beside_us_counts_if_it_is_of_the_cluster_that_is_joined(address: str, here: bool) -> None:
-    program = ["raylet", "-c", "read line", "--gcs-address=203.0.113.5:16379"]
-    with subprocess.Popen(program, executable="/bin/sh", stdin=subprocess.PIPE) as raylet:
+    program = ["raylet", "-c", "echo here; read line", "--gcs-address=203.0.113.5:16379"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, executable="/bin/sh", stdin=pipe, stdout=pipe) as raylet:
         try:
+            assert raylet.stdout is not None
+            raylet.stdout.readline()  # a process has no command line yet in the moment in which it begins
             assert cluster_node.is_here(address) is here
         finally:
             raylet.kill()
