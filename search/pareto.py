@@ -16,7 +16,10 @@ FloatArray = NDArray[np.float64]
 
 
 def non_dominated(points: FloatArray) -> NDArray[np.bool_]:
-    """Tell for each of ``points`` (n, objectives) whether no other one dominates it; O(n × front), n log n for two."""
+    """Tell for each of ``points`` (n, objectives), all finite, whether no other one dominates it.
+
+    Takes O(n × front), O(n log n) for two objectives.
+    """
     keep = np.zeros(len(points), dtype=bool)
     # In lexicographic order nothing later can dominate anything earlier: the first of what is left always stays.
     left = np.lexsort(points.T[::-1])

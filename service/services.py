@@ -29,6 +29,9 @@ class Services:
     """Uploads that may be in work at once; they wait here and not in the threads that answer everybody else."""
     readiness_threads: CapacityLimiter
     """Those that look whether all is well; they wait for nobody who wants something else."""
+    submission_threads: CapacityLimiter
+    """Submissions of which all is known go through a few threads: each is a dozen statements, and more at once only
+    wait for each other."""
     fits: FitCache = field(default_factory=FitCache)
     """What fit checks have found."""
     owner: str = LOCAL_OWNER
@@ -50,6 +53,7 @@ class Services:
             ingest=IngestClient(scratch=settings.temporary, limits=limits, concurrency=settings.ingest_concurrency),
             upload_threads=CapacityLimiter(2 * settings.ingest_concurrency),
             readiness_threads=CapacityLimiter(2),
+            submission_threads=CapacityLimiter(4),
         )
 
     def for_owner(self, owner: str) -> "Services":
@@ -69,6 +73,8 @@ class Services:
 
     def chosen_profiles(self, names: Mapping[str, str]) -> dict[str, Profile]:
         """Return profiles by name; ``names`` says for each in which field it was asked for."""
+        if not names:
+            return {}
         with self.database.read() as connection:
             custom = {name: Devices(connection).get(name) for name in names}
         found: dict[str, Profile] = {}

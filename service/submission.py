@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwmodels.errors import InputError
@@ -61,6 +60,7 @@ def submit(
     dataset_id: str | None,
     idempotency_key: str | None,
     request: Mapping[str, Any],
+    may_wait: bool = True,
 ) -> tuple[JobRecord, bool]:
     """Check a job and queue it; say whether it is new.
 
@@ -71,8 +71,10 @@ def submit(
         dataset_id: Its data; none if the job is data-free.
         idempotency_key: Two submissions with the same key are one job.
         request: The request as it came, to tell whether two are the same.
+        may_wait: Whether to wait where it takes seconds to find out what the job can reach.
 
     Raises:
+        FitUnknownError: It does, and the caller may not wait.
         NotFoundError: A model, data set or device is not known.
         InputError: Data and network do not fit, a name is not known, or a limit cannot be kept.
         ConflictError: The key was used for another request, or the owner's storage is full.
@@ -84,10 +86,13 @@ def submit(
             earlier = Jobs(connection).by_key(idempotency_key)
         if earlier is not None and earlier.request_digest == request_digest:
             return earlier, False
+    with services.database.read() as connection:
+        check_jobs(connection, services.settings, services.owner)
+        check_storage(connection, services.settings, services.owner)
     model = find_model(services, model_id, field="model_id")
     given = _data(services, spec, model, dataset_id)
     profiles = services.chosen_profiles({device.name: f"devices.{n}" for n, device in enumerate(spec.devices)})
-    ranges = fit_check(services, spec, model, profiles, admit=partial(_check_quotas, services))
+    ranges = fit_check(services, spec, model, profiles, may_wait=may_wait)
     dataset = given or no_dataset(services)
     job = JobRecord(
         id=new_id(),
@@ -123,14 +128,7 @@ def submit(
         found, new = Jobs(connection).submit(job)
         if new:
             check_jobs(connection, services.settings, services.owner, besides=1)
-            check_storage(connection, services.settings, services.owner)
         return found, new
-
-
-def _check_quotas(services: Services) -> None:
-    with services.database.read() as connection:
-        check_jobs(connection, services.settings, services.owner)
-        check_storage(connection, services.settings, services.owner)
 
 
 def _data(services: Services, spec: JobSpec, model: ModelRecord, dataset_id: str | None) -> DatasetRecord | None:
@@ -174,13 +172,13 @@ def fit_check(
     profiles: Mapping[str, Profile],
     *,
     refuse: bool = True,
-    admit: Callable[[], None] = lambda: None,
+    may_wait: bool = True,
 ) -> dict[str, Any]:
     """Return the reachable range of every cost on every device; raise if a limit lies below, unless told not to.
 
-    ``admit`` is called before anything is computed, and raises if that must not be.
+    Raises ``FitUnknownError`` where that takes seconds and the caller may not wait.
     """
-    result = _fit(services, spec, model, profiles, admit)
+    result = _fit(services, spec, model, profiles, may_wait)
     errors = [_impossible(row, spec) for row in result["impossible"]]
     if errors and refuse:
         raise ManyLimitsError(errors)
@@ -192,7 +190,7 @@ def _fit(
     spec: JobSpec,
     model: ModelRecord,
     profiles: Mapping[str, Profile],
-    admit: Callable[[], None],
+    may_wait: bool,
 ) -> Mapping[str, Any]:
     plain = {name: profile.to_json() for name, profile in profiles.items()}
 
@@ -208,7 +206,7 @@ def _fit(
                 return reply.result
 
     return services.fits.get(
-        graph=model.graph_artifact, spec=spec.to_json(), profiles=plain, compute=compute, admit=admit
+        graph=model.graph_artifact, spec=spec.to_json(), profiles=plain, compute=compute, may_wait=may_wait
     )
 
 

@@ -11,6 +11,8 @@ PUBLIC = re.compile(r"/healthz|/readyz|/login|/static/.*")
 
 ADMIN = re.compile(r"/v1/(tokens|audit)\b.*", re.DOTALL)  # a route matches a path that ends in a line break, too
 
+_SESSIONS = re.compile(r"/(login|logout)\b.*", re.DOTALL)
+
 COMPUTES = re.compile(r"/v1/estimates|/v1/jobs/[^/]+/rerank")
 """Requests that send a body and change nothing."""
 
@@ -22,7 +24,7 @@ def is_public(path: str) -> bool:
 
 def changes_access(path: str) -> bool:
     """Whether a request to this path, if it changes anything, changes who may come in."""
-    return path in {"/login", "/logout"} or ADMIN.fullmatch(path) is not None
+    return _SESSIONS.fullmatch(path) is not None or ADMIN.fullmatch(path) is not None
 
 
 def scope_for(method: str, path: str) -> Scope:

@@ -110,8 +110,8 @@ class Guard:
     async def _anybody(self) -> Principal | None:
         """Return who everybody is as long as there is no token."""
         principal = await self._principals.get(LOCAL_OWNER, partial(anyio.to_thread.run_sync, self._look_for_tokens))
-        self._closed = principal is None
-        return principal
+        self._closed = self._closed or principal is None
+        return None if self._closed else principal
 
     async def _holder(self, secret: Secret, by_cookie: bool) -> Principal | None:
         look_up = partial(anyio.to_thread.run_sync, self._look_up, secret, by_cookie)

@@ -1,7 +1,9 @@
 """``/v1/jobs``: submit, list, watch, control."""
 
+from functools import partial
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import Connection
 
@@ -10,7 +12,9 @@ from service.api.dependencies import Cursor, Limit, ServicesOf, find_job
 from service.api.job_schemas import JobCreate
 from service.api.presenters import job_read, job_summary
 from service.api.schemas import JobRead, JobSummary, Page
+from service.fit_cache import FitUnknownError
 from service.retention import discard
+from service.services import Services
 from service.store.jobs import Jobs
 from service.store.records import JobRecord
 from service.store.states import JobStatus
@@ -25,25 +29,17 @@ IdempotencyKey = Annotated[
 
 
 @router.post("", status_code=202, response_model=JobRead)
-def submit_job(services: ServicesOf, body: JobCreate, idempotency_key: IdempotencyKey = None) -> Response:
+async def submit_job(services: ServicesOf, body: JobCreate, idempotency_key: IdempotencyKey = None) -> Response:
     """Queue a compression job and return at once.
 
     Follow ``GET /v1/jobs/{id}/events``; the front is final when ``status`` is ``done``. Unknown models, data sets and
     devices answer 404; a limit that nothing can keep answers 422 with what can be reached.
     """
-    job, new = submit(
-        services,
-        body.to_spec(),
-        model_id=body.model_id,
-        dataset_id=body.dataset_id,
-        idempotency_key=idempotency_key,
-        request=body.model_dump(mode="json"),
-    )
-    headers = {"Location": f"/v1/jobs/{job.id}"}
-    if new:
-        return written(job_read(job, {}), status_code=202, headers=headers)
-    with services.database.read() as connection:
-        return written(_read(connection, job), headers=headers)
+    answer = partial(_submit, services, body, idempotency_key)
+    try:
+        return await anyio.to_thread.run_sync(partial(answer, may_wait=False), limiter=services.submission_threads)
+    except FitUnknownError:
+        return await anyio.to_thread.run_sync(answer)
 
 
 @router.get("", response_model=Page[JobSummary])
@@ -102,6 +98,23 @@ def delete_job(services: ServicesOf, job_id: str) -> None:
         find_job(connection, job_id)
         named = Jobs(connection).remove(job_id)
     discard(services.database, services.artifacts, named)
+
+
+def _submit(services: Services, body: JobCreate, idempotency_key: str | None, *, may_wait: bool = True) -> Response:
+    job, new = submit(
+        services,
+        body.to_spec(),
+        model_id=body.model_id,
+        dataset_id=body.dataset_id,
+        idempotency_key=idempotency_key,
+        request=body.model_dump(mode="json"),
+        may_wait=may_wait,
+    )
+    headers = {"Location": f"/v1/jobs/{job.id}"}
+    if new:
+        return written(job_read(job, {}), status_code=202, headers=headers)
+    with services.database.read() as connection:
+        return written(_read(connection, job), headers=headers)
 
 
 def _read(connection: Connection, job: JobRecord) -> JobRead:

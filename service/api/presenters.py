@@ -101,7 +101,7 @@ def kernel_rows(report: CostReport) -> list[KernelRow]:
     ]
 
 
-def job_summary(job: ListedJob, counts: Mapping[str, int]) -> JobSummary:
+def job_summary(job: JobRecord | ListedJob, counts: Mapping[str, int]) -> JobSummary:
     """Present a job in a list."""
     return JobSummary.model_validate(_summary(job, counts))
 
@@ -122,15 +122,15 @@ def job_read(job: JobRecord, counts: Mapping[str, int]) -> JobRead:
     return JobRead.model_validate({**_summary(job, counts), **told, **rest, **_signal(job)})
 
 
-def _summary(job: ListedJob, counts: Mapping[str, int]) -> dict[str, Any]:
+def _summary(job: JobRecord | ListedJob, counts: Mapping[str, int]) -> dict[str, Any]:
     return {
         "id": job.id,
         "name": job.name,
         "status": job.status,
         "reason": job.reason,
         "model_id": job.model_id,
-        "dataset_id": None if job.spec.get("data_free") else job.dataset_id,
-        "devices": job.spec["devices"],
+        "dataset_id": None if job.data_free else job.dataset_id,
+        "devices": job.devices,
         "created_at": job.created_at,
         "started_at": job.started_at,
         "ended_at": job.ended_at,

@@ -8,7 +8,7 @@ PROBLEMS: dict[str, str] = {
     "bad_dtype": "An array holds other values than images or labels may.",
     "bad_request": "The request is not HTTP or JSON as it should be.",
     "bad_shape": "An array has another shape than images or labels may.",
-    "busy": "Many calls that take long wait at this moment; `Retry-After` says when to try again.",
+    "busy": "Many jobs are being checked at this moment; `Retry-After` says when to try again.",
     "checkpoint_not_verified": "The checkpoint disagreed with its trial when it was reloaded, and is not offered.",
     "conflict": "The request contradicts the state that something is in.",
     "database_unavailable": "The database does not answer; try again.",

@@ -21,7 +21,11 @@ from workers.events import TrialStatus
 # Built once: to put a statement together takes longer than to run it.
 _OWNED = jobs.c.owner == bindparam("owner")
 _ONE = select(jobs).where(_OWNED, jobs.c.id == bindparam("identifier"))
-_LISTED = select(*(jobs.c[each.name] for each in fields(ListedJob)))
+_OF_SPEC = ("devices", "data_free")  # the rest may be long
+_LISTED = select(
+    *(jobs.c[each.name] for each in fields(ListedJob) if each.name not in _OF_SPEC),
+    *(jobs.c.spec[name].label(name) for name in _OF_SPEC),
+)
 _PAGE = _LISTED.where(_OWNED).order_by(jobs.c.id.desc()).limit(bindparam("most"))
 _COUNTS = select(
     *(
@@ -95,7 +99,7 @@ class Jobs:
         digest = hashlib.sha256(f"jobs of {self._owner}".encode()).digest()
         lock(self._connection, int.from_bytes(digest[:8], signed=True))
 
-    def trial_counts(self, rows: Collection[ListedJob]) -> dict[str, dict[str, int]]:
+    def trial_counts(self, rows: Collection[JobRecord | ListedJob]) -> dict[str, dict[str, int]]:
         """Return the number of trials of each job by their status; those of jobs that keep no count are counted."""
         counts = {row.id: dict(row.trial_counts or {}) for row in rows}
         uncounted = [row.id for row in rows if row.trial_counts is None]

@@ -1,6 +1,6 @@
 """Rows as the rest of the service sees them. JSON columns stay plain data; their packages know how to read them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,7 +55,7 @@ class DeviceRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedJob:
-    """What lists show of a job: none of its long documents."""
+    """What lists show of a job: none of its long documents, and of its ``spec`` two keys."""
 
     id: str
     name: str
@@ -63,23 +63,35 @@ class ListedJob:
     reason: str | None
     model_id: str
     dataset_id: str
-    spec: Json
+    devices: Sequence[Json]
+    data_free: bool | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     progress: Json | None
-    trial_counts: Mapping[str, int] | None = None
+    trial_counts: Mapping[str, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRecord(ListedJob):
+class JobRecord:
     """A job. ``spec`` is ``workers.spec.JobSpec`` as JSON."""
 
+    id: str
     owner: str
+    name: str
+    status: JobStatus
+    reason: str | None
     request: str | None
+    model_id: str
+    dataset_id: str
+    spec: Json
     profiles: Json
     idempotency_key: str | None
     request_digest: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: Json | None
     baseline: Json | None
     split: Json | None
     variables: Json | None
@@ -91,6 +103,18 @@ class JobRecord(ListedJob):
     lease_owner: str | None
     lease_until: float | None
     epoch: int
+    trial_counts: Mapping[str, int] | None = None
+
+    @property
+    def devices(self) -> Sequence[Json]:
+        """Its devices with their limits."""
+        devices: Sequence[Json] = self.spec["devices"]
+        return devices
+
+    @property
+    def data_free(self) -> bool | None:
+        """Whether it searches without data; nothing in jobs of before that could be asked for."""
+        return self.spec.get("data_free")
 
     @property
     def ended(self) -> bool:

@@ -1,11 +1,13 @@
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from service.fit_cache import KEPT, FitCache
+from service.errors import TooManyError
+from service.fit_cache import KEPT, WAITING, FitCache, FitUnknownError
 
 SPEC = {"name": "a", "seed": 0, "strategy": "auto", "space": {"weight_bits": [4, 8]}}
 
@@ -68,32 +70,55 @@ def test_who_asks_the_same_at_the_same_time_shares_one_answer() -> None:
     assert other == {"call": 1}
 
 
-def test_who_may_not_ask_is_told_so_and_spoils_it_for_nobody() -> None:
+def test_who_may_not_wait_hears_only_what_is_known() -> None:
     cache = FitCache()
 
-    def refuse() -> None:
-        raise PermissionError
-
-    with pytest.raises(PermissionError):
-        cache.get(graph="g", spec=SPEC, profiles={}, compute=dict, admit=refuse)
+    with pytest.raises(FitUnknownError):
+        cache.get(graph="g", spec=SPEC, profiles={}, compute=dict, may_wait=False)
     found = ask(cache, [], SPEC)
 
     assert found == {"call": 1}
-    assert cache.get(graph="g", spec=SPEC, profiles={}, compute=dict, admit=refuse) == found  # asks for nothing
+    assert cache.get(graph="g", spec=SPEC, profiles={}, compute=dict, may_wait=False) == found
+
+
+def test_who_finds_too_many_waiting_is_told_when_to_come_back() -> None:
+    cache, begun, release = FitCache(), threading.Barrier(WAITING + 1), threading.Event()
+
+    def slow() -> dict[str, int]:
+        begun.wait(10)
+        release.wait(10)
+        return {}
+
+    with ThreadPoolExecutor(WAITING) as pool:
+        for number in range(WAITING):
+            pool.submit(cache.get, graph=f"slow {number}", spec=SPEC, profiles={}, compute=slow)
+        begun.wait(10)
+        with pytest.raises(TooManyError) as error:
+            ask(cache, [], SPEC, graph="one more")
+        release.set()
+
+    assert error.value.retry_after_s > 0
+    assert ask(cache, [], SPEC, graph="afterwards")
 
 
 def test_who_waits_for_what_fails_is_told_so() -> None:
-    cache, begun, release = FitCache(), threading.Event(), threading.Event()
+    cache, calls, begun, release = FitCache(), list[int](), threading.Event(), threading.Event()
 
     def failing() -> dict[str, int]:
+        calls.append(1)
         begun.set()
         release.wait(10)
-        raise ValueError("no")
+        raise ValueError(f"no {len(calls)}")
+
+    def wait() -> object:
+        return cache.get(graph="g", spec=SPEC, profiles={}, compute=failing)
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(cache.get, graph="g", spec=SPEC, profiles={}, compute=failing)
+        first = pool.submit(wait)
         begun.wait(10)
-        second = pool.submit(cache.get, graph="g", spec=SPEC, profiles={}, compute=failing)
+        second = pool.submit(wait)
+        while cache._places._value > WAITING - 2:  # both are inside
+            time.sleep(0.01)
         release.set()
 
-    assert [str(each.exception()) for each in (first, second)] == ["no", "no"]
+    assert [str(each.exception()) for each in (first, second)] == ["no 1", "no 1"]

@@ -31,6 +31,8 @@ function inOrder() {
 }
 const frontOrder = inOrder();
 const trialOrder = inOrder();
+const progressOrder = inOrder();
+const partOrders = {};
 
 async function refreshFront() {
   const current = frontOrder();
@@ -43,6 +45,7 @@ async function refreshFront() {
   const table = document.getElementById("front");
   const focused = table.contains(document.activeElement) ? document.activeElement.dataset.trial : null;
   table.innerHTML = fragment;
+  markChosen();
   if (focused) table.querySelector(`a[data-trial="${focused}"]`)?.focus();
   data = figures;
   await draw();
@@ -64,8 +67,11 @@ async function draw() {
 }
 
 async function refreshProgress() {
+  const current = progressOrder();
   const part = document.getElementById("progress");
-  part.innerHTML = await (await answer(`/jobs/${job}/parts/progress`)).text();
+  const text = await (await answer(`/jobs/${job}/parts/progress`)).text();
+  if (!current()) return;
+  part.innerHTML = text;
   const { status, active } = part.querySelector("[data-status]").dataset;
   const mark = document.querySelector("#status .status");
   mark.textContent = status;
@@ -86,14 +92,18 @@ async function showTrial({ focus }) {
   if (focus) panel.focus({ preventScroll: matchMedia("(min-width: 75rem)").matches });
 }
 
+function markChosen() {
+  for (const row of document.querySelectorAll("#front tr[data-row]")) {
+    row.classList.toggle("chosen", row.dataset.row === chosen);
+  }
+}
+
 async function choose(id) {
   chosen = id;
   const query = choice();
   query.set("trial", id);
   history.replaceState(null, "", `?${query}`);
-  for (const row of document.querySelectorAll("#front tr[data-row]")) {
-    row.classList.toggle("chosen", row.dataset.row === id);
-  }
+  markChosen();
   await Promise.all([showTrial({ focus: true }), draw()]);
 }
 
@@ -142,9 +152,12 @@ document.addEventListener("submit", async (event) => {
   if (!name) return;
   event.preventDefault();
   const part = document.getElementById(name);
+  const current = (partOrders[name] ??= inOrder())();
   part.setAttribute("aria-busy", "true");
   const response = await fetch(`${event.target.getAttribute("action")}?${new URLSearchParams(new FormData(event.target))}`);
-  part.innerHTML = response.ok ? await response.text() : '<p class="note bad">This cannot be answered. Are the numbers above zero?</p>';
+  const text = response.ok ? await response.text() : '<p class="note bad">This cannot be answered. Are the numbers above zero?</p>';
+  if (!current()) return;
+  part.innerHTML = text;
   part.removeAttribute("aria-busy");
 });
 form.addEventListener("change", async (event) => {
