@@ -59,7 +59,7 @@ class ListedJob:
 
     id: str
     name: str
-    status: JobStatus
+    status: str
     reason: str | None
     model_id: str
     dataset_id: str

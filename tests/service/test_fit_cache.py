@@ -117,7 +117,8 @@ def test_who_waits_for_what_fails_is_told_so() -> None:
         first = pool.submit(wait)
         begun.wait(10)
         second = pool.submit(wait)
-        while cache._places._value > WAITING - 2:  # both are inside
+        deadline = time.monotonic() + 10
+        while cache._places._value > WAITING - 2 and time.monotonic() < deadline:  # until both are inside
             time.sleep(0.01)
         release.set()
 
